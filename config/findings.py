@@ -1,0 +1,51 @@
+"""What is wrong with a file, and where: one line that a person and an editor can jump to.
+
+policies/main.yaml:14:12: unknown-tier: unknown tier 'por'; did you mean 'pro'?
+   14 |     who: {tier: por}
+      |                 ^
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`line` and `column` count from 1; `source` is the line of the file, for the caret."""
+
+    file: str
+    line: int
+    column: int
+    code: str
+    message: str
+    source: str = ""
+
+    def __str__(self) -> str:
+        head = f"{self.file}:{self.line}:{self.column}: {self.code}: {self.message}"
+        if not self.source:
+            return head
+        number = f"{self.line:5d} | "
+        return f"{head}\n{number}{self.source}\n{'':5s} | {' ' * (self.column - 1)}^"
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class InvalidDocument(Exception):
+    """A file, or several, that cannot be used. Carries every finding, not only the first."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("\n".join(map(str, findings)))
+        self.findings = tuple(findings)
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """A suggestion to append to a message, or the known names when they are few, or nothing."""
+    known = [str(candidate) for candidate in candidates]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known are {', '.join(known)}" if 0 < len(known) <= 12 else ""

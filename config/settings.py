@@ -1,0 +1,216 @@
+"""Everything in `farebox.yaml`, with its unit, its default and the reason for it.
+
+Only `identity`, `upstreams` and `routes` have no default. Texts may contain `${NAME}`, replaced from the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PlainSerializer, SecretStr, StringConstraints, model_validator
+
+from config.documents import read_document
+from config.extractors import Number, Settings
+from config.findings import InvalidDocument, did_you_mean
+from config.quantities import Address, Duration, ListenAddress, Size
+from config.routes import Identifier, Match, Route
+from config.yaml_source import PathKey, YamlSource
+
+MIN_HS256_SECRET = 32
+"""Bytes: RFC 7518 §3.2 asks for a key at least as long as the hash, since shorter ones are guessed offline."""
+
+Secret = Annotated[SecretStr, PlainSerializer(lambda _: "**********")]
+
+
+class Admin(Settings):
+    listen: ListenAddress = Address("127.0.0.1", 8081)
+    token: Secret | None = None
+    """Bearer token of operators. Without one the admin API is closed; probes and metrics stay open."""
+
+
+class Jwt(Settings):
+    """One issuer of tokens that the app already hands to its clients."""
+
+    name: Identifier
+    algorithms: Annotated[list[Literal["HS256"]], Field(min_length=1)]
+    secret: Secret
+    user: str = "sub"
+    """The claim that names the user."""
+    email: str | None = None
+    issuer: str | None = None
+    audience: str | None = None
+    leeway: Duration = timedelta(seconds=30)
+    """Clock difference between the issuer and this machine that is tolerated."""
+
+    @model_validator(mode="after")
+    def _strong(self) -> Self:
+        if len(self.secret.get_secret_value().encode()) < MIN_HS256_SECRET:
+            raise ValueError(f"the secret of {self.name!r} is shorter than {MIN_HS256_SECRET} bytes (RFC 7518, 3.2)")
+        return self
+
+
+class Identity(Settings):
+    jwt: list[Jwt] = []
+    api_keys: bool = True
+    unknown_users: Literal["create", "refuse"] = "create"
+    """A user who is proven but not known: becomes a pay-as-you-go account with the welcome credits, or is refused."""
+
+    @model_validator(mode="after")
+    def _some_way_in(self) -> Self:
+        if not self.jwt and not self.api_keys:
+            raise ValueError("nobody could ever be identified: configure `jwt`, or leave `api_keys` on")
+        return self
+
+
+class Accounts(Settings):
+    welcome_credits: Number = Field(default=Decimal(100), ge=0)
+    """Credits that a new account starts with, as a bonus grant."""
+
+
+class Subscriptions(Settings):
+    payment: Literal["operator", "immediate"] = "operator"
+    """Who confirms payments: an operator or a payment adapter; `immediate` is for demonstrations."""
+    grace: Duration = timedelta(days=7)
+    """How long a subscription whose renewal is unpaid stays entitled."""
+
+
+class Upstream(Settings):
+    """A backend."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$")]
+    connect_timeout: Duration = timedelta(seconds=5)
+    response_timeout: Duration = timedelta(seconds=300)
+    """Until the first byte of the answer."""
+    idle_timeout: Duration = timedelta(seconds=300)
+    """Between two pieces of an answer."""
+    keepalive: Duration = timedelta(milliseconds=1500)
+    """How long an unused connection is kept: less than backends keep theirs, the shortest usual being 2 s."""
+
+
+class Management(Settings):
+    mount: Annotated[str, StringConstraints(pattern=r"^(/[a-z0-9_-]+)*$")] = "/api"
+    off: list[str] = []
+    """Endpoints that are not served, by `METHOD /path` below the mount, because the backend has its own."""
+    envelope: bool = False
+    """Answers as {success, data}, as the origin's later clients expect, instead of the bare shapes."""
+
+
+class Limits(Settings):
+    peek: Size = 2**20
+    """Bytes of a request body that are read ahead when its route reads the model or a unit from it."""
+    measured: Size = 2**20
+    """Bytes of an answer that are kept aside to read its usage from; a longer one settles the quote."""
+    header: Size = 16 * 2**10
+    """Bytes of one header line or request line: large tokens and cookies fit."""
+    body_timeout: Duration = timedelta(seconds=30)
+    """For the part of a body that is read ahead; a slower one is refused."""
+    request_deadline: Duration = timedelta(hours=1)
+    """After this a hold whose request never reported back is resolved; longer than the longest request."""
+
+
+class Log(Settings):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class FareboxSettings(Settings):
+    """The whole file."""
+
+    listen: ListenAddress = Address("127.0.0.1", 8080)
+    admin: Admin = Admin()
+    database: str = "sqlite+aiosqlite:///farebox.db"
+    """SQLAlchemy URL. A relative SQLite path counts from the folder of the settings file."""
+    policies: str | None = None
+    """Folder of policy files, watched; without one the tier ladder is in force."""
+    identity: Identity
+    accounts: Accounts = Accounts()
+    subscriptions: Subscriptions = Subscriptions()
+    upstreams: Annotated[dict[Identifier, Upstream], Field(min_length=1)]
+    routes: Annotated[list[Route], Field(min_length=1, max_length=10_000)]
+    unmatched: Literal["refuse"] = "refuse"
+    management: Management = Management()
+    limits: Limits = Limits()
+    log: Log = Log()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """The settings with the file they came from, so that later findings can be placed in it."""
+
+    values: FareboxSettings
+    source: YamlSource
+    folder: Path
+
+    @property
+    def policies_folder(self) -> Path | None:
+        return self.folder / self.values.policies if self.values.policies is not None else None
+
+    @property
+    def database_url(self) -> str:
+        """The URL with a relative SQLite path made absolute."""
+        scheme, separator, path = self.values.database.partition(":///")
+        if not scheme.startswith("sqlite") or not path or path.startswith(("/", ":memory:")):
+            return self.values.database
+        return f"{scheme}{separator}{(self.folder / path).resolve()}"
+
+
+def load_settings(path: Path, environment: Mapping[str, str]) -> LoadedSettings:
+    """The settings of a file. Raises InvalidDocument with every finding."""
+    values, source = read_document(path, FareboxSettings, environment)
+    findings = [source.finding(where, code, message) for where, code, message in _cross_references(values)]
+    if findings:
+        raise InvalidDocument(findings)
+    return LoadedSettings(values, source, path.resolve().parent)
+
+
+def _cross_references(values: FareboxSettings) -> Iterable[tuple[PathKey, str, str]]:
+    """Names that have to exist elsewhere in the file, and routes that meet the same requests."""
+    seen: dict[str, int] = {}
+    jobs = [route.id for route in values.routes if route.job is not None]
+    for index, route in enumerate(values.routes):
+        if route.id in seen:
+            yield ("routes", index, "id"), "duplicate-route", f"route id {route.id!r} is used twice"
+        seen[route.id] = index
+        if route.upstream not in values.upstreams:
+            message = f"unknown upstream {route.upstream!r}" + did_you_mean(route.upstream, values.upstreams)
+            yield ("routes", index, "upstream"), "unknown-upstream", message
+        for position, name in enumerate(route.poll.of if route.poll else ()):
+            if name not in jobs:
+                message = f"no route {name!r} with a `job`" + did_you_mean(name, jobs)
+                yield ("routes", index, "poll", "of", position), "unknown-route", message
+        yield from _unknown_parameters(index, route)
+    yield from _overlaps(values.routes)
+
+
+def _unknown_parameters(index: int, route: Route) -> Iterable[tuple[PathKey, str, str]]:
+    """Path parameters that an extractor reads and a pattern of the route does not have."""
+    places: list[tuple[PathKey, str | None]] = [(("model",), route.model.path if route.model else None)]
+    places += [(("units", name), getattr(unit, "path", None)) for name, unit in route.units.items()]
+    places += [(("poll", "id"), route.poll.id.path if route.poll else None)]
+    for where, name in places:
+        missing = [str(match) for match in route.match if name and f"{{{name}}}" not in match.segments]
+        if missing:
+            message = f"the path parameter {name!r} is not in {missing[0]}"
+            yield ("routes", index, *where), "unknown-parameter", message
+
+
+def _overlaps(routes: Iterable[Route]) -> Iterable[tuple[PathKey, str, str]]:
+    """Two patterns that match exactly the same requests: which one wins would be an accident."""
+    taken: dict[tuple[str, tuple[str, ...]], str] = {}
+    for index, route in enumerate(routes):
+        for position, match in enumerate(route.match):
+            shape = (match.method, shape_of(match))
+            if shape in taken:
+                message = f"{match} matches the same requests as route {taken[shape]!r}"
+                yield ("routes", index, "match", position), "overlapping-routes", message
+            taken.setdefault(shape, route.id)
+
+
+def shape_of(match: Match) -> tuple[str, ...]:
+    """The path with its parameters made anonymous."""
+    return tuple("*" if segment.startswith("{") else segment for segment in match.segments)

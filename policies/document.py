@@ -1,0 +1,131 @@
+"""What a policy file may say, as data.
+
+A file is read and located elsewhere (`config.documents`); this is its shape, with the sentence that each field means.
+Whether the names in it exist is checked by `rulebook.compile_rulebook`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
+
+from policies.patterns import MAX_PATTERN
+from policies.terms import AccountType, Credential
+
+
+def _one_or_many(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[\w.:@/ -]+$")]
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PATTERN, pattern=r"^[^,;\s\x00-\x1f]+$")]
+Names = Annotated[list[Name], BeforeValidator(_one_or_many), Field(min_length=1)]
+Patterns = Annotated[list[Pattern], BeforeValidator(_one_or_many), Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors, and nothing is coerced: `tier: no` is a mistake, not the text "False"."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class AtLeast(Section):
+    at_least: Name
+
+
+def _mapping_or_names(value: object) -> str:
+    return "mapping" if isinstance(value, dict | BaseModel) else "names"
+
+
+TierNames = Annotated[
+    Annotated[AtLeast, Tag("mapping")] | Annotated[Names, Tag("names")], Discriminator(_mapping_or_names)
+]
+
+AT_LEAST_MODEL: Literal["at-least-model"] = "at-least-model"
+
+
+class Who(Section):
+    """Whom a rule is about. Fields are joined by and, the names in a list by or."""
+
+    tier: TierNames | None = None
+    """Exactly these tiers; `{at_least: pro}` for pro and above; `at-least-model` for the model's tier and above."""
+    account_type: Annotated[list[Annotated[AccountType, Field(strict=False)]] | None, BeforeValidator(_one_or_many)] = (
+        None
+    )
+    tag: Names | None = None
+    user: Names | None = None
+    credential: Annotated[list[Annotated[Credential, Field(strict=False)]] | None, BeforeValidator(_one_or_many)] = None
+    not_: Who | None = Field(default=None, alias="not")
+
+    @model_validator(mode="after")
+    def _not_is_plain(self) -> Self:
+        if self.not_ is not None and (self.not_.not_ or self.not_.tier == [AT_LEAST_MODEL]):
+            raise ValueError("`not` may hold neither another `not` nor `at-least-model`")
+        return self
+
+
+class ModelAttributes(Section):
+    """Models by what they are, rather than by name. All given attributes must fit."""
+
+    tier: Names | None = None
+    provider: Names | None = None
+    beta: bool | None = None
+    capability: Names | None = None
+    """Capabilities that the model has with a value that is neither false nor null."""
+
+
+Models = Annotated[
+    Annotated[ModelAttributes, Tag("mapping")] | Annotated[Patterns, Tag("names")], Discriminator(_mapping_or_names)
+]
+
+
+class Rule(Section):
+    """One allow or deny. A request passes when some rule allows it and no rule denies it."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    allow: Literal["use"] | None = None
+    deny: Literal["use"] | None = None
+    who: Who = Who()
+    app: Names | None = None
+    model: Models | None = None
+    action: Names | None = None
+    because: Annotated[str, StringConstraints(min_length=1, max_length=300)] | None = None
+    """The sentence that a refused user reads."""
+
+    @model_validator(mode="after")
+    def _one_effect(self) -> Self:
+        if (self.allow is None) == (self.deny is None):
+            raise ValueError("a rule has exactly one of `allow: use` and `deny: use`")
+        if self.because is not None and self.deny is None:
+            raise ValueError("`because` is the sentence of a refusal; it belongs to a `deny` rule")
+        return self
+
+
+class Payg(Section):
+    tier: Name = "free"
+    """The highest tier of models that pay-as-you-go accounts may use."""
+
+
+class SubscriptionTerms(Section):
+    overflow: Literal["none", "credits"] = "none"
+    """What happens when the quota is used up: refuse, or go on with the account's credits."""
+
+
+class PolicyFile(Section):
+    """One file of the policy folder. `tiers`, `payg` and `subscription` may be said in one file only."""
+
+    version: Literal[1]
+    tiers: Annotated[list[Name], Field(min_length=1, max_length=50)] | None = None
+    payg: Payg | None = None
+    subscription: SubscriptionTerms | None = None
+    rules: list[Rule] = []

@@ -1,0 +1,168 @@
+"""The vocabulary of every other file: identifiers, enumerations and frozen values.
+
+Amounts are integers. Credits are counted in micro-credits (1 credit = 1 000 000), quota in units, money in minor
+units of its currency. Moments are timezone-aware UTC datetimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import NewType
+
+AccountId = NewType("AccountId", int)
+UserId = NewType("UserId", str)
+HoldId = NewType("HoldId", int)
+ModelKey = NewType("ModelKey", str)
+Tier = NewType("Tier", str)
+
+MICRO = 1_000_000
+"""Micro-credits in one credit."""
+
+MAX_AMOUNT = 10**15
+"""The largest amount of a single hold, grant or price, in micro-credits or units: a thousand million credits.
+
+Far above any real call and far below what a signed 64-bit integer holds, so that no sum of them can overflow.
+"""
+
+
+class AccountType(StrEnum):
+    """How an account pays: with credits as it goes, or with the quota of its subscription."""
+
+    PAYG = "payg"
+    SUBSCRIPTION = "subscription"
+
+
+class Funding(StrEnum):
+    """Where a hold takes from."""
+
+    CREDITS = "credits"
+    QUOTA = "quota"
+    EXEMPT = "exempt"
+
+
+class Metric(StrEnum):
+    """The quota windows an account has."""
+
+    DAILY = "daily"
+    MONTHLY = "monthly"
+
+
+class OnDeadline(StrEnum):
+    """What becomes of a hold whose request never reported back before its deadline."""
+
+    RELEASE = "release"
+    QUOTE = "quote"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What one call of a model costs.
+
+    `base` and `round_up_to` are micro-credits; `rates` are micro-credits per unit, by unit name. See `pricing`.
+    """
+
+    base: int
+    rates: Mapping[str, Decimal] = field(default_factory=dict)
+    round_up_to: int = 1
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An AI model that a caller may use. Its key is `app:model`, for example `video-generator:veo3`."""
+
+    key: ModelKey
+    app: str
+    model_id: str
+    name: str
+    provider: str
+    tier: Tier
+    price: Price
+    quota_cost: int = 1
+    enabled: bool = True
+    beta: bool = False
+    description: str = ""
+    capabilities: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A backend product that owns models, as the app list of the dashboard shows it."""
+
+    app_id: str
+    name: str
+    description: str
+    icon: str
+    version: str
+    route_prefix: str
+    enabled: bool
+    beta: bool
+    coming_soon: bool
+    order: int
+    color: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One immutable version of a price-list entry. `price` is in minor units of `currency`."""
+
+    version_id: int
+    plan_id: str
+    version: int
+    tier: Tier
+    name: str
+    description: str
+    price: int
+    currency: str
+    cycle: Cycle
+    daily_quota: int
+    monthly_quota: int | None
+    max_model_tier: Tier
+    features: Mapping[str, object]
+    active: bool
+    order: int
+    created_at: datetime
+
+    @property
+    def is_free(self) -> bool:
+        return self.price == 0
+
+
+class Cycle(StrEnum):
+    """How often a subscription renews."""
+
+    MONTHLY = "monthly"
+    YEARLY = "yearly"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Everything that is for sale, as one immutable snapshot; `revision` names it in records."""
+
+    revision: int
+    models: Mapping[str, Model]
+    apps: Mapping[str, App]
+    plans: tuple[Plan, ...]
+
+    def plan(self, plan_id: str) -> Plan | None:
+        """The newest version of a plan that is still on sale, or None."""
+        return next((plan for plan in self.plans if plan.plan_id == plan_id and plan.active), None)
+
+
+class AccountKind(StrEnum):
+    """Who an account belongs to."""
+
+    USER = "user"
+    TEAM = "team"
+
+
+class Credential(StrEnum):
+    """How a caller proved who they are."""
+
+    JWT = "jwt"
+    API_KEY = "api_key"
+    OPERATOR = "operator"

@@ -1,0 +1,110 @@
+"""Refusals as HTTP: the only file that knows which status a reason has.
+
+    400 invalid_request                          401 unauthorized        402 insufficient_credits
+    403 model_denied, account_frozen, forbidden  404 no_route, not_found 405 method_not_allowed
+    409 conflict                                 413 request_too_large   417 expectation_failed
+    429 quota_exceeded                           431 headers_too_large   500 internal_error
+    502 upstream_unreachable, upstream_broken    503 store_unavailable   504 upstream_timeout
+
+Bodies keep the fields of the origin system first and add `code`, `request_id` and `hint`. A route may ask for the
+error object of the OpenAI API, or for RFC 9457 problem details, instead.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from policies.refusals import Reason, Refusal
+
+ErrorShape = Literal["origin", "openai", "problem"]
+
+STATUS: dict[Reason, int] = {
+    Reason.INVALID_REQUEST: 400,
+    Reason.UNAUTHORIZED: 401,
+    Reason.INSUFFICIENT_CREDITS: 402,
+    Reason.MODEL_DENIED: 403,
+    Reason.ACCOUNT_FROZEN: 403,
+    Reason.FORBIDDEN: 403,
+    Reason.NO_ROUTE: 404,
+    Reason.NOT_FOUND: 404,
+    Reason.METHOD_NOT_ALLOWED: 405,
+    Reason.CONFLICT: 409,
+    Reason.TOO_LARGE: 413,
+    Reason.EXPECTATION_FAILED: 417,
+    Reason.QUOTA_EXCEEDED: 429,
+    Reason.HEADERS_TOO_LARGE: 431,
+    Reason.INTERNAL: 500,
+    Reason.UPSTREAM_UNREACHABLE: 502,
+    Reason.UPSTREAM_BROKEN: 502,
+    Reason.STORE_UNAVAILABLE: 503,
+    Reason.UPSTREAM_TIMEOUT: 504,
+}
+
+_OPENAI_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    404: "invalid_request_error",
+    429: "insufficient_quota",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer of Farebox's own."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+def answer_to(refusal: Refusal, request_id: str, now: datetime, shape: ErrorShape = "origin") -> Answer:
+    """The refusal as an HTTP answer in the shape that the route's clients understand."""
+    status = STATUS[refusal.reason]
+    content_type = "application/problem+json" if shape == "problem" else "application/json"
+    body = {"origin": _origin, "openai": _openai, "problem": _problem}[shape](refusal, status, request_id)
+    headers = [("Content-Type", content_type)]
+    if status == 401:
+        headers.append(("WWW-Authenticate", 'Bearer realm="farebox"'))
+    retry_after = _retry_after_s(refusal, now)
+    if retry_after is not None:
+        headers.append(("Retry-After", str(retry_after)))
+    return Answer(status, tuple(headers), json.dumps(body, ensure_ascii=False).encode())
+
+
+def _retry_after_s(refusal: Refusal, now: datetime) -> int | None:
+    if refusal.retry_at is not None:
+        return max(math.ceil((refusal.retry_at - now).total_seconds()), 0)
+    return refusal.retry_after_s
+
+
+def _origin(refusal: Refusal, status: int, request_id: str) -> dict[str, object]:
+    body: dict[str, object] = {"error": refusal.error, **refusal.fields}
+    body |= {"code": str(refusal.reason), "request_id": request_id}
+    return body | {"hint": refusal.hint} if refusal.hint else body
+
+
+def _openai(refusal: Refusal, status: int, request_id: str) -> dict[str, object]:
+    """https://platform.openai.com/docs/guides/error-codes"""
+    detail = refusal.fields.get("reason")
+    message = f"{refusal.error}: {detail}" if detail else refusal.error
+    error: dict[str, object] = {
+        "message": f"{message}. {refusal.hint}" if refusal.hint else message,
+        "type": _OPENAI_TYPES.get(status, "api_error"),
+        "param": refusal.fields.get("field"),
+        "code": str(refusal.reason),
+    }
+    return {"error": error, "request_id": request_id, **refusal.fields}
+
+
+def _problem(refusal: Refusal, status: int, request_id: str) -> dict[str, object]:
+    """RFC 9457, section 3."""
+    body: dict[str, object] = {"type": "about:blank", "title": refusal.error, "status": status}
+    if refusal.hint:
+        body["detail"] = refusal.hint
+    return body | {"code": str(refusal.reason), "request_id": request_id, **refusal.fields}

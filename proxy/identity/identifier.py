@@ -1,0 +1,117 @@
+"""From a credential to a Caller: verified once, then remembered for a few seconds.
+
+The cache makes a verified token and its account a dictionary look-up. It cannot let anyone ride on what has changed
+meanwhile: a decision carries the account's revision, the ledger compares it in the same transaction that takes the
+funds, and a stale decision is made again with fresh eyes (`forget`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from config.clock import Clock
+from config.settings import FareboxSettings
+from policies.callers import Caller
+from policies.pricing import to_micro
+from policies.refusals import Refusal, unauthorized
+from policies.terms import Credential, UserId
+from proxy.identity import jwt
+from proxy.identity.credentials import Presented, presented
+from store import accounts, api_keys
+from store.accounts import User
+from store.api_keys import ApiKey
+from store.opening import Store
+from store.users import ensure_user
+
+CACHE_SIZE = 50_000
+"""Callers remembered at about 1 KiB each."""
+
+CACHE_TIME = timedelta(seconds=5)
+"""How long a caller is remembered; bounds how late a revoked key stops on routes that cost nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    caller: Caller
+    until: datetime
+
+
+class Identifier:
+    """Identifies callers for one process."""
+
+    def __init__(self, settings: FareboxSettings, store: Store, clock: Clock) -> None:
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+
+    async def identify(self, authorization: Sequence[str], api_key: Sequence[str]) -> Caller | Refusal:
+        """The caller, from all values of `Authorization` and `X-Api-Key`. Raises StoreUnavailable."""
+        credential = presented(authorization, api_key)
+        if isinstance(credential, Refusal):
+            return credential
+        # The digest, not the token: what a memory dump shows should not be usable.
+        digest = hashlib.sha256(credential.text.encode("utf-8", "surrogateescape")).digest()
+        now = self._clock()
+        remembered = self._remembered.get(digest)
+        if remembered is not None and now < remembered.until:
+            return remembered.caller
+        found = await self._look_up(credential, now)
+        if isinstance(found, Refusal):
+            self._remembered.pop(digest, None)
+            return found
+        caller, until = found
+        self._remembered[digest] = _Remembered(caller, until)
+        self._remembered.move_to_end(digest)
+        if len(self._remembered) > CACHE_SIZE:
+            self._remembered.popitem(last=False)
+        return caller
+
+    def forget(self, caller: Caller) -> None:
+        """Drop what is remembered of an account, because it has changed."""
+        account_id = caller.account.account_id
+        stale = [key for key, entry in self._remembered.items() if entry.caller.account.account_id == account_id]
+        for key in stale:
+            del self._remembered[key]
+
+    async def _look_up(self, credential: Presented, now: datetime) -> tuple[Caller, datetime] | Refusal:
+        if credential.is_api_key:
+            return await self._by_api_key(credential.text, now)
+        claims = jwt.verify(credential.text, self._settings.identity.jwt)
+        if isinstance(claims, Refusal):
+            return claims
+        user = await self._user(claims.user_id, claims.email)
+        if user is None:
+            return unauthorized("User not found", "This user has no account here; ask the operator for one.")
+        until = min(now + CACHE_TIME, claims.expires_at or now + CACHE_TIME)
+        return Caller(user.user_id, user.account, Credential.JWT, user.email), until
+
+    async def _by_api_key(self, text: str, now: datetime) -> tuple[Caller, datetime] | Refusal:
+        key = await self._store.database.read(api_keys.find, text) if self._settings.identity.api_keys else None
+        if key is None or not _valid(key, now):
+            return unauthorized("Invalid token", "The API key is unknown, revoked or expired.")
+        user = await self._store.database.read(accounts.find_user, key.user_id)
+        if user is None:
+            return unauthorized("User not found")
+        until = min(now + CACHE_TIME, key.expires_at or now + CACHE_TIME)
+        return Caller(UserId(key.user_id), user.account, Credential.API_KEY, user.email, key.key_id, key.models), until
+
+    async def _user(self, user_id: str, email: str | None) -> User | None:
+        user = await self._store.database.read(accounts.find_user, user_id)
+        if user is None and self._settings.identity.unknown_users == "create":
+            user = await asyncio.shield(self._create(user_id, email))
+        return user
+
+    async def _create(self, user_id: str, email: str | None) -> User:
+        welcome = to_micro(self._settings.accounts.welcome_credits)
+        user, _ = await ensure_user(self._store, user_id, email, welcome)
+        return user
+
+
+def _valid(key: ApiKey, now: datetime) -> bool:
+    return key.revoked_at is None and (key.expires_at is None or now < key.expires_at)

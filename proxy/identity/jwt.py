@@ -1,0 +1,62 @@
+"""JSON Web Tokens that the app already hands to its clients (RFC 7519, verified as RFC 8725 asks)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import jwt
+
+from config.settings import Jwt
+from policies.refusals import Refusal, unauthorized
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a verified token says. `expires_at` is None when the issuer sets no end."""
+
+    user_id: str
+    email: str | None
+    expires_at: datetime | None
+
+
+MAX_USER_ID = 200
+"""Characters in a user id: identity providers use up to 128."""
+
+
+def verify(token: str, issuers: Sequence[Jwt]) -> Claims | Refusal:
+    """The claims of a token that one of the issuers has signed and that is valid now."""
+    for issuer in issuers:
+        claims = _verified(token, issuer)
+        if claims is not None:
+            return _claims(claims, issuer)
+    return unauthorized("Invalid token", "The token is malformed, expired, or not signed by a known issuer.")
+
+
+def _verified(token: str, issuer: Jwt) -> dict[str, Any] | None:
+    """The payload when this issuer vouches for it. The algorithm is ours to choose, never the token's."""
+    try:
+        payload: dict[str, Any] = jwt.decode(
+            token,
+            issuer.secret.get_secret_value(),
+            algorithms=list(issuer.algorithms),
+            issuer=issuer.issuer,
+            audience=issuer.audience,
+            leeway=issuer.leeway,
+            options={"verify_aud": issuer.audience is not None, "verify_sub": False},
+        )
+    except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):
+        return None
+    return payload
+
+
+def _claims(payload: dict[str, Any], issuer: Jwt) -> Claims | Refusal:
+    user_id = payload.get(issuer.user)
+    if not isinstance(user_id, str) or not 0 < len(user_id) <= MAX_USER_ID or not user_id.isprintable():
+        return unauthorized("Invalid token", f"The claim {issuer.user!r} does not name a user.")
+    email = payload.get(issuer.email) if issuer.email else None
+    expires = payload.get("exp")
+    end = datetime.fromtimestamp(float(expires), UTC) + issuer.leeway if expires is not None else None
+    return Claims(user_id, email if isinstance(email, str) and len(email) <= 320 else None, end)

@@ -1,0 +1,116 @@
+"""The rulebook in force: compiled from the policy folder and the catalogue, replaced as one reference.
+
+A bad file changes nothing: the last good rulebook stays in force, and what is wrong is kept for the log, `/readyz`
+and the metrics. A request holds one rulebook from its evaluation to its record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from config.documents import read_document
+from config.findings import Finding, InvalidDocument, did_you_mean
+from config.yaml_source import YamlSource
+from policies.document import PolicyFile
+from policies.rulebook import Problem, Rulebook, compile_rulebook
+from policies.terms import Catalogue
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RulebookStatus:
+    """For operators: what is in force, since when, and what stands in the way of what is on disk."""
+
+    revision: str
+    loaded_at: datetime
+    using_last_good: bool
+    findings: tuple[Finding, ...]
+
+
+class Rulebooks:
+    """Holds the current rulebook. `current` is one attribute read; `reload` is called by the watcher."""
+
+    def __init__(self, folder: Path | None, catalogue: Catalogue, now: datetime) -> None:
+        """Raises InvalidDocument when there is no valid policy: nothing may be forwarded without one."""
+        self._folder = folder
+        self._fingerprint = fingerprint(folder)
+        self.current: Rulebook = load_rulebook(folder, catalogue)
+        self._loaded_at = now
+        self._findings: tuple[Finding, ...] = ()
+
+    @property
+    def status(self) -> RulebookStatus:
+        return RulebookStatus(self.current.revision, self._loaded_at, bool(self._findings), self._findings)
+
+    def changed_on_disk(self) -> bool:
+        return fingerprint(self._folder) != self._fingerprint
+
+    def reload(self, catalogue: Catalogue, now: datetime) -> tuple[Finding, ...]:
+        """Put what is on disk in force, or keep the rulebook that is and return what is wrong."""
+        self._fingerprint = fingerprint(self._folder)
+        try:
+            rulebook = load_rulebook(self._folder, catalogue)
+        except InvalidDocument as error:
+            self._findings = error.findings
+            log.error("policy not changed, the last good one stays in force:\n%s", error)
+            return error.findings
+        self._findings = ()
+        if rulebook.revision != self.current.revision:
+            log.info("policy %s is in force, after %s", rulebook.revision, self.current.revision)
+            self.current, self._loaded_at = rulebook, now
+        return ()
+
+
+def policy_files(folder: Path) -> list[Path]:
+    """The files of a policy, in the order in which they are read."""
+    return sorted(path for path in folder.glob("*.y*ml") if path.suffix in (".yaml", ".yml"))
+
+
+def fingerprint(folder: Path | None) -> str:
+    """Changes with the content of any policy file. Content, not times: editors rename, symlinks are swapped."""
+    digest = hashlib.sha256()
+    for path in policy_files(folder) if folder is not None else ():
+        try:
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        except OSError:
+            # Gone between listing and reading: whatever is there next will differ.
+            digest.update(b"gone")
+    return digest.hexdigest()
+
+
+def load_rulebook(folder: Path | None, catalogue: Catalogue) -> Rulebook:
+    """The compiled policy of a folder. Raises InvalidDocument with every finding in every file."""
+    sources: dict[str, YamlSource] = {}
+    files: list[tuple[str, PolicyFile]] = []
+    findings: list[Finding] = []
+    for path in policy_files(folder) if folder is not None else ():
+        try:
+            document, source = read_document(path, PolicyFile)
+        except InvalidDocument as error:
+            findings += error.findings
+            continue
+        sources[source.file] = source
+        files.append((source.file, document))
+    if folder is not None and not files and not findings:
+        message = "there are no policy files (*.yaml) in this folder; without `policies` the tier ladder is in force"
+        findings.append(Finding(str(folder), 1, 1, "no-policy", message))
+    if findings:
+        raise InvalidDocument(findings)
+    compiled = compile_rulebook(files, catalogue)
+    if isinstance(compiled, Rulebook):
+        return compiled
+    raise InvalidDocument([_finding(problem, sources) for problem in compiled])
+
+
+def _finding(problem: Problem, sources: dict[str, YamlSource]) -> Finding:
+    name = problem.message.rpartition(" '")[2].rstrip("'")
+    message = problem.message + (did_you_mean(name, problem.candidates) if problem.candidates else "")
+    source = sources.get(problem.file)
+    if source is None:
+        return Finding(problem.file or "built-in policy", 1, 1, problem.code, message)
+    return source.finding(problem.path, problem.code, message)

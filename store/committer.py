@@ -1,0 +1,95 @@
+"""Group commit: the verbs that wait are run in one transaction, and each is answered after the commit.
+
+A batch closes when the previous commit ends. There is no timer: an idle system commits at once, a busy one grows its
+batches by itself. A batch that fails is run again verb by verb, so that only the verbs that caused it fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from store.batch import run_batch
+from store.engine import Database, StoreUnavailable
+from store.verbs import Outcome, Verb
+
+MAX_BATCH = 256
+"""Verbs in one transaction: beyond this a batch gets slower without getting cheaper for each."""
+
+MAX_WAITING = 10_000
+"""Verbs that may wait: about a second of work. Beyond it, waiting longer only makes everybody time out."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    verb: Verb
+    answer: asyncio.Future[Outcome]
+
+
+class Committer:
+    """The queue of one process. `submit` from any task; `run` in exactly one."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queue: deque[_Waiting] = deque()
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="ledger committer")
+
+    async def close(self) -> None:
+        """Commit what waits, then stop."""
+        self._closing = True
+        self._arrived.set()
+        if self._task is not None:
+            await self._task
+
+    def submit(self, verb: Verb) -> asyncio.Future[Outcome]:
+        """The answer to come. Who stops waiting for it does not stop the verb."""
+        if self._closing or len(self._queue) >= MAX_WAITING:
+            raise StoreUnavailable("too many requests wait for the ledger" if not self._closing else "shutting down")
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(verb, answer))
+        self._arrived.set()
+        return answer
+
+    async def _run(self) -> None:
+        while True:
+            if not self._queue:
+                if self._closing:
+                    return
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+            await self._commit(batch)
+
+    async def _commit(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            verbs = [waiting.verb for waiting in batch]
+            outcomes = await self._database.write(run_batch, verbs, self._database.now)
+        except Exception as error:
+            await self._failed(batch, error)
+            return
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(outcome)
+
+    async def _failed(self, batch: Sequence[_Waiting], error: Exception) -> None:
+        if len(batch) > 1 and not isinstance(error, StoreUnavailable):
+            log.warning("a batch of %d verbs failed and is run verb by verb: %s", len(batch), error)
+            for waiting in batch:
+                await self._commit([waiting])
+            return
+        if not isinstance(error, StoreUnavailable):
+            log.error("a ledger verb failed: %s", type(batch[0].verb).__name__, exc_info=error)
+        for waiting in batch:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(error)

@@ -1,0 +1,157 @@
+"""The connection to the database: reading, and writing in one transaction, with both dialects made to agree.
+
+`read` and `write` run a plain function on a SQLAlchemy connection, so that every query and every verb is written once
+and reads top to bottom. When the database cannot answer they raise StoreUnavailable, and nothing has happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import StaticPool
+
+from config.clock import Clock
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+BUSY_TIMEOUT_MS = 10_000
+"""How long SQLite waits for another process's write: longer than any batch, shorter than a client's patience."""
+
+
+class StoreUnavailable(Exception):
+    """The database cannot answer. Requests are refused with 503; nothing was forwarded or charged."""
+
+
+class AlreadyExists(Exception):
+    """Another process created the same thing at the same moment; ask again and find it."""
+
+
+class Database:
+    """One database, for one process."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._clock = clock
+        self._engine = _async_engine(url)
+        self._writer = SqliteWriter(url) if self._engine.dialect.name == "sqlite" else None
+
+    @property
+    def url(self) -> str:
+        """For people: without the password."""
+        return self._engine.url.render_as_string(hide_password=True)
+
+    def now(self, connection: Connection) -> datetime:
+        """The moment that decides windows: the database's where nodes share one, so that skewed nodes agree."""
+        if self._writer is not None:
+            return self._clock()
+        moment = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        assert isinstance(moment, datetime), "clock_timestamp is a timestamp"
+        return moment.astimezone(UTC)
+
+    async def read(
+        self,
+        query: Callable[Concatenate[Connection, Arguments], Result],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Result:
+        """The result of a query on one consistent snapshot."""
+        try:
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(query, *args, **kwargs)
+        except (DBAPIError, PoolTimeout, OSError) as error:
+            raise _translated(error) from error
+
+    async def write(
+        self,
+        change: Callable[Concatenate[Connection, Arguments], Result],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Result:
+        """The result of a change, after it is durable. Either all of it has happened or nothing."""
+        try:
+            if self._writer is not None:
+                return await self._writer.run(lambda connection: change(connection, *args, **kwargs))
+            async with self._engine.begin() as connection:
+                return await connection.run_sync(change, *args, **kwargs)
+        except (DBAPIError, PoolTimeout, OSError) as error:
+            raise _translated(error) from error
+
+    async def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        await self._engine.dispose()
+
+
+class SqliteWriter:
+    """The one writing connection of a process, in a thread of its own.
+
+    SQLite has one writer at a time anyway. A whole transaction crosses to the thread and back once; through the
+    asyncio driver every statement would cross four times, which costs more than the statements.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = sa.make_url(url).set(drivername="sqlite")
+        self._engine = sa.create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
+        _listen(self._engine, begin="BEGIN IMMEDIATE")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite writer")
+
+    async def run(self, change: Callable[[Connection], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, change)
+
+    def _transact(self, change: Callable[[Connection], Result]) -> Result:
+        with self._engine.begin() as connection:
+            return change(connection)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+        self._engine.dispose()
+
+
+def _translated(error: Exception) -> Exception:
+    """Trouble with the database, as opposed to a statement that is wrong, is StoreUnavailable."""
+    if isinstance(error, IntegrityError):
+        return AlreadyExists(_first_line(error))
+    if isinstance(error, DBAPIError) and not isinstance(error, OperationalError | InterfaceError):
+        return error if not error.connection_invalidated else StoreUnavailable(_first_line(error))
+    return StoreUnavailable(_first_line(error))
+
+
+def _first_line(error: Exception) -> str:
+    origin = getattr(error, "orig", None) or error
+    return (str(origin).splitlines() or [type(origin).__name__])[0]
+
+
+def _async_engine(url: str) -> AsyncEngine:
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_async_engine(parsed, pool_size=10, pool_timeout=5, pool_pre_ping=True)
+    engine = create_async_engine(parsed, pool_size=8, max_overflow=0, pool_timeout=5)
+    _listen(engine.sync_engine, begin="BEGIN")
+    return engine
+
+
+def _listen(engine: Engine, begin: str) -> None:
+    """`begin` is IMMEDIATE for writers: one that began as a reader cannot be upgraded while another commits."""
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # Python's driver would begin transactions by itself and late; SQLAlchemy's "begin" event does it instead.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # FULL: a commit that was answered survives a power cut, not only a crash of the process.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()

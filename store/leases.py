@@ -1,0 +1,48 @@
+"""One runner per job across processes and nodes: a row that names the holder and when its turn ends.
+
+The fencing token grows with every change of holder, so that a holder that slept through the end of its lease can be
+told from the one that followed it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from store.tables import leases
+
+
+def acquire(connection: Connection, name: str, holder: str, duration: timedelta, now: datetime) -> int | None:
+    """The fencing token when the lease is free, lapsed or ours already; None while another one holds it."""
+    values = {"holder": holder, "until": now + duration}
+    free = (leases.c.until <= now) | (leases.c.holder == holder)
+    taken = sa.update(leases).where(leases.c.name == name, free)
+    token = connection.execute(
+        taken.values(**values, fencing_token=leases.c.fencing_token + 1).returning(leases.c.fencing_token)
+    ).scalar()
+    if token is not None:
+        return int(token)
+    if connection.execute(sa.select(leases.c.name).where(leases.c.name == name)).first() is not None:
+        return None
+    try:
+        with connection.begin_nested():
+            connection.execute(sa.insert(leases).values(name=name, fencing_token=1, **values))
+    except IntegrityError:
+        return None
+    return 1
+
+
+def release(connection: Connection, name: str, holder: str, now: datetime, succeeded: bool) -> None:
+    """Give the lease back; a success is remembered, for operators to see."""
+    values: dict[str, Any] = {"until": now}
+    if succeeded:
+        values["last_success"] = now
+    connection.execute(sa.update(leases).where(leases.c.name == name, leases.c.holder == holder).values(values))
+
+
+def page(connection: Connection) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(sa.select(leases).order_by(leases.c.name)).mappings()]

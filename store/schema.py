@@ -1,0 +1,67 @@
+"""Schema versions: applying migrations, and refusing to work on a schema that is not current."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from store.engine import StoreUnavailable
+
+
+class SchemaOutdated(Exception):
+    """The database has another schema than this version of Farebox; the message says what to run."""
+
+
+def _config(url: str | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    if url is not None:
+        config.attributes["url"] = url
+    return config
+
+
+def check_schema(connection: Connection) -> None:
+    """Raises SchemaOutdated unless every migration of this version has been applied and no later one."""
+    script = ScriptDirectory.from_config(_config())
+    found = MigrationContext.configure(connection).get_current_revision()
+    head = script.get_current_head()
+    if found == head:
+        return
+    known = {revision.revision for revision in script.walk_revisions()}
+    if found is not None and found not in known:
+        raise SchemaOutdated(f"the database has schema {found}, made by a newer Farebox; use that version or newer")
+    raise SchemaOutdated(f"the database has schema {found or 'none'}, this Farebox needs {head}; run: farebox migrate")
+
+
+async def migrate(url: str) -> tuple[str | None, str | None]:
+    """Apply all migrations; returns the schema before and after. Safe to repeat, and to run from several processes."""
+    engine = create_async_engine(sa.make_url(url), poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            return await connection.run_sync(_upgrade)
+    except (DBAPIError, OSError) as error:
+        origin = getattr(error, "orig", None) or error
+        raise StoreUnavailable(str(origin).splitlines()[0]) from error
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection) -> tuple[str | None, str | None]:
+    config = _config()
+    config.attributes["connection"] = connection
+    if connection.dialect.name == "postgresql":
+        # One migrator at a time; the number is arbitrary, it only has to be ours.
+        connection.execute(sa.text("SELECT pg_advisory_lock(7014207)"))
+    before = MigrationContext.configure(connection).get_current_revision()
+    command.upgrade(config, "head")
+    connection.commit()
+    return before, MigrationContext.configure(connection).get_current_revision()

@@ -1,0 +1,219 @@
+"""What can be asked of the ledger, and what it answers: plain values.
+
+Amounts of holds are micro-credits when credits fund them and quota units when a quota window does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from policies.holds import HoldState
+from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
+
+
+class GrantSource(StrEnum):
+    """Where credits come from."""
+
+    PURCHASE = "purchase"
+    BONUS = "bonus"
+    PLAN = "plan"
+    PROMO = "promo"
+    REFUND = "refund"
+    ADJUST = "adjust"
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaTerms:
+    """The quota an account has at the moment of the request: of its plan's version. No monthly limit is None."""
+
+    daily: int
+    monthly: int | None
+    plan_version_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a hold remembers of its request: enough to explain the charge for ever."""
+
+    user_id: str
+    key_id: str | None
+    model_key: str
+    action: str
+    route_id: str
+    policy_revision: str
+    rule: str
+    price_version: int
+    units: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Take the quote aside, from the first of `fundings` that has enough. `revision` guards against stale decisions."""
+
+    hold_id: HoldId
+    account_id: AccountId
+    revision: int
+    fundings: tuple[Funding, ...]
+    credits: int
+    quota: int
+    quota_terms: QuotaTerms | None
+    request: Request
+    deadline: datetime
+    on_deadline: OnDeadline
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an exchange measurably consumed, for its usage event. `estimated`: it could not be measured."""
+
+    units: Mapping[str, str] = field(default_factory=dict)
+    estimated: bool = False
+    upstream_status: int | None = None
+    latency_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Take the true amount of a hold and give the rest back. None takes the quote."""
+
+    hold_id: HoldId
+    account_id: AccountId
+    amount: int | None
+    usage: Usage
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give an unused hold back to exactly where it was taken from."""
+
+    hold_id: HoldId
+    account_id: AccountId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Resolve a hold whose deadline has passed, by its own rule. A hold that is not overdue stays."""
+
+    hold_id: HoldId
+    account_id: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class BindJob:
+    """Tie an open hold to the backend's job, and give it until the job's deadline."""
+
+    hold_id: HoldId
+    account_id: AccountId
+    job_id: str
+    deadline: datetime
+    on_deadline: OnDeadline
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Give settled money back to where it was taken from. None refunds all that is left."""
+
+    hold_id: HoldId
+    account_id: AccountId
+    amount: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantCredits:
+    """Add credits. The key makes it safe to repeat: one key, one grant."""
+
+    grant_id: int
+    account_id: AccountId
+    amount: int
+    source: GrantSource
+    key: str
+    description: str
+    priority: int = 100
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deduct:
+    """Take credits away by an operator's decision, at most what is available."""
+
+    account_id: AccountId
+    amount: int
+    description: str
+
+
+Verb = Reserve | Settle | Release | Expire | BindJob | Refund | GrantCredits | Deduct
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An open hold. `available` is what the account has left of the same funding after it."""
+
+    hold_id: HoldId
+    account_id: AccountId
+    funding: Funding
+    amount: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A hold that has ended, now or earlier; `changed` tells whether this verb ended it."""
+
+    hold_id: HoldId
+    state: HoldState
+    funding: Funding
+    charged: int
+    available: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    grant_id: int
+    amount: int
+    balance: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refunded:
+    hold_id: HoldId
+    funding: Funding
+    amount: int
+    available: int
+
+
+class Refused(StrEnum):
+    """Answers that are not amounts. None of them changes anything."""
+
+    STALE = "the account has changed since the decision"
+    UNKNOWN_ACCOUNT = "there is no such account"
+    UNKNOWN_HOLD = "there is no such hold"
+    NOT_OPEN = "the hold has ended already"
+    NOT_SETTLED = "only a settled hold can be refunded"
+    ABOVE_SETTLED = "more than what was settled and not refunded yet"
+    NOT_DUE = "the hold's deadline has not passed"
+    JOB_TAKEN = "another hold is bound to this job"
+
+
+@dataclass(frozen=True, slots=True)
+class LacksCredits:
+    required: int
+    current: int
+
+
+@dataclass(frozen=True, slots=True)
+class LacksQuota:
+    metric: Metric
+    used: int
+    limit: int
+    resets_at: datetime
+
+
+Outcome = Hold | Ended | Granted | Refunded | Refused | LacksCredits | LacksQuota
