@@ -79,6 +79,9 @@ class Subscriptions(Settings):
     """How long a subscription whose renewal is unpaid stays entitled."""
 
 
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,100}$")]
+
+
 class Upstream(Settings):
     """A backend."""
 
@@ -90,6 +93,10 @@ class Upstream(Settings):
     """Between two pieces of an answer."""
     keepalive: Duration = timedelta(milliseconds=1500)
     """How long an unused connection is kept: less than backends keep theirs, the shortest usual being 2 s."""
+    host: Literal["preserve", "upstream"] = "preserve"
+    """The `Host` that the backend sees: the client's, or that of `url`."""
+    headers: dict[HeaderName, Secret] = {}
+    """Set on every forwarded request in place of the client's, for example the backend's own API key."""
 
 
 class Management(Settings):

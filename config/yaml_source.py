@@ -1,8 +1,9 @@
 """YAML text as plain data that remembers where every value stands.
 
 Stricter than PyYAML where PyYAML surprises: a key given twice is an error instead of the last one winning; `012` and
-`12:30:45` are errors instead of 10 and 45045; a number with a point stays exact as a Decimal; dates stay texts; and
-a document may have only so many nodes, so that nested aliases cannot blow up.
+`12:30:45` are errors instead of 10 and 45045; a number with a point stays exact as a Decimal; dates stay texts; tags
+such as `!!python/name` are errors; and a document may have only so many values and levels, so that aliases that are
+nested, or that lead back to themselves, cannot blow up. Whatever a text holds, it is data or it is InvalidDocument.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import yaml
 
 from config.findings import Finding, InvalidDocument
+from config.masking import is_secret, masked_lines
 
 MAX_BYTES = 4 * 2**20
 """Of one file: a thousand times the size of a long policy."""
@@ -26,9 +28,16 @@ MAX_NODES = 200_000
 
 PathKey = tuple[str | int, ...]
 
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_DECIMAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+][0-9]{1,2})?")
+MAX_DEPTH = 50
+"""Levels of one document: ten times the depth of the deepest that there is."""
+
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*(?::-[^}\n]*)?)\}")
+_GUARDED_REFERENCE = re.compile("\\$\ue000([A-Za-z_][A-Za-z0-9_]*)(?::-([^\ue001]*))?\ue001")
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,30})")
+_DECIMAL = re.compile(r"[-+]?([0-9]{1,30}\.[0-9]{0,30}|\.[0-9]{1,30})([eE][-+][0-9]{1,2})?")
+_BOOLEANS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+_NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
+_TAG = "tag:yaml.org,2002:"
 
 
 @dataclass
@@ -36,10 +45,12 @@ class YamlSource:
     """The data of one file, the position of every value in it, and what was found wrong on the way."""
 
     file: str
-    lines: list[str]
-    data: object = None
-    positions: dict[PathKey, tuple[int, int]] = field(default_factory=dict)
-    key_positions: dict[PathKey, tuple[int, int]] = field(default_factory=dict)
+    lines: list[str] = field(repr=False)
+    """As they may be shown: secrets are masked."""
+    data: object = field(default=None, repr=False)
+    """With the secrets, and therefore not in the representation."""
+    positions: dict[PathKey, tuple[int, int]] = field(default_factory=dict, repr=False)
+    key_positions: dict[PathKey, tuple[int, int]] = field(default_factory=dict, repr=False)
     findings: list[Finding] = field(default_factory=list)
 
     def finding(self, path: PathKey, code: str, message: str, at_key: bool = False) -> Finding:
@@ -51,26 +62,36 @@ class YamlSource:
         return self._finding_at(self.positions.get(path, (1, 1)), code, message)
 
     def _finding_at(self, position: tuple[int, int], code: str, message: str) -> Finding:
-        line, column = position
-        source = self.lines[line - 1] if line <= len(self.lines) else ""
-        return Finding(self.file, line, column, code, message, source)
+        return Finding(self.file, *position, code, message, self.line(position[0]))
+
+    def line(self, number: int) -> str:
+        """A line of the file, counted from 1, as it may be shown; empty beyond its end."""
+        return self.lines[number - 1] if number <= len(self.lines) else ""
 
 
 def read_yaml(path: Path, environment: Mapping[str, str] | None = None) -> YamlSource:
     """The file as located data. Raises InvalidDocument when it cannot be read or is not YAML.
 
-    With `environment`, `${NAME}` inside a text is replaced by that variable; a missing one is a finding.
+    With `environment`, `${NAME}` inside a text is replaced by that variable, and `${NAME:-text}` by the text where it
+    is not set; a missing one without such a text is a finding.
     """
     name = _shown(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InvalidDocument([Finding(name, 1, 1, "too-large", f"the file is larger than {MAX_BYTES} bytes")])
-        text = path.read_text("utf-8")
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise InvalidDocument([Finding(name, 1, 1, "missing-file", f"there is no file {name}")]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidDocument([Finding(name, 1, 1, "unreadable", f"cannot be read: {error}")]) from None
-    return parse_yaml(name, text, environment)
+    except OSError as error:
+        raise InvalidDocument([Finding(name, 1, 1, "unreadable", f"cannot be read: {error.strerror}")]) from None
+    if len(raw) > MAX_BYTES:
+        raise InvalidDocument([Finding(name, 1, 1, "too-large", f"the file is larger than {MAX_BYTES} bytes")])
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line, column = _line_and_column(raw[: error.start].decode("utf-8"))
+        message = f"the byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        raise InvalidDocument([Finding(name, line, column, "unreadable", message)]) from None
+    return parse_yaml(name, text.removeprefix("\ufeff"), environment)
 
 
 def _shown(path: Path) -> str:
@@ -81,20 +102,47 @@ def _shown(path: Path) -> str:
 
 def parse_yaml(file: str, text: str, environment: Mapping[str, str] | None = None) -> YamlSource:
     """The text as located data; see `read_yaml`."""
-    source = YamlSource(file, text.splitlines())
+    source = YamlSource(file, masked_lines(text))
+    if environment is not None:
+        # In a flow mapping the braces of `${NAME}` would end a plain text. Stand-ins keep their places meanwhile.
+        text = _REFERENCE.sub("$\ue000\\1\ue001", text)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = _composed(source, text)
+        if node is None:
+            raise InvalidDocument([Finding(file, 1, 1, "empty", "the file is empty")])
+        _Builder(source, environment).build(node)
+    except RecursionError:
+        message = f"the document is nested more than {MAX_DEPTH} levels deep"
+        raise InvalidDocument([Finding(file, 1, 1, "too-deep", message)]) from None
+    return source
+
+
+def _composed(source: YamlSource, text: str) -> yaml.Node | None:
+    loader: yaml.SafeLoader | None = None
+    try:
+        loader = yaml.SafeLoader(text)
+        return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         position = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         message = " ".join(filter(None, (error.context, error.problem)))
-        raise InvalidDocument([source._finding_at(position, "yaml-syntax", message)]) from None
-    except yaml.YAMLError as error:
-        raise InvalidDocument([Finding(file, 1, 1, "yaml-syntax", str(error).splitlines()[0])]) from None
-    if node is None:
-        raise InvalidDocument([Finding(file, 1, 1, "empty", "the file is empty")])
-    _Builder(source, environment).build(node)
-    return source
+        if "*" in source.line(position[0]):
+            # What PyYAML quotes might be the secret that is masked in the line.
+            message = re.sub(r"'[^']*'", "'…'", message)
+    except yaml.reader.ReaderError as error:
+        position = _line_and_column(text[: error.position])
+        message = f"the character #x{ord(error.character):04x} is not allowed"
+    except (ValueError, OverflowError):
+        # PyYAML passes on what Python says about escapes such as "\UFFFFFFFF" and versions of 5000 digits.
+        position = (loader.line + 1, loader.column + 1) if loader is not None else (1, 1)
+        message = "an escape or a number that does not exist"
+    raise InvalidDocument([source._finding_at(position, "yaml-syntax", message)])
+
+
+def _line_and_column(before: str) -> tuple[int, int]:
+    """The position of what follows the text `before`, counted from 1."""
+    lines = (before + "|").splitlines()
+    return len(lines), len(lines[-1])
 
 
 class _Builder:
@@ -113,20 +161,27 @@ class _Builder:
         if self._nodes > MAX_NODES:
             message = f"the document has more than {MAX_NODES} values; are aliases nested?"
             raise InvalidDocument([self._source._finding_at(_mark(node), "too-many-values", message)])
+        if len(path) > MAX_DEPTH:
+            message = f"the document is nested more than {MAX_DEPTH} levels deep; does an alias lead back to itself?"
+            raise InvalidDocument([self._source._finding_at(_mark(node), "too-deep", message)])
         self._source.positions[path] = _mark(node)
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        if node.tag not in (f"{_TAG}map", f"{_TAG}seq"):
+            self._found(node, "tag", f"the tag {node.tag.removeprefix(_TAG)} has no meaning here; leave it out")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self._value(item, (*path, index)) for index, item in enumerate(node.value)]
-        assert isinstance(node, yaml.ScalarNode), "YAML has mappings, sequences and scalars"
-        return self._scalar(node)
+        return [self._value(item, (*path, index)) for index, item in enumerate(node.value)]
 
     def _mapping(self, node: yaml.MappingNode, path: PathKey) -> dict[str, object]:
         result: dict[str, object] = {}
         for key_node, value_node in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is None or key_node.tag == "tag:yaml.org,2002:merge":
-                self._found(key_node, "key", "expected a plain text as key")
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == f"{_TAG}merge":
+                self._found(key_node, "key", "expected a plain text as key; lists, mappings and << have no meaning here")
+                continue
+            key = key_node.value.replace("\ue000", "{").replace("\ue001", "}")
+            if _NOT_TEXT.search(key):
+                self._found(key_node, "key", "the key has a character that no text can have")
                 continue
             if key in result:
                 first = self._source.key_positions[(*path, key)][0]
@@ -136,33 +191,41 @@ class _Builder:
             result[key] = self._value(value_node, (*path, key))
         return result
 
-    def _scalar(self, node: yaml.ScalarNode) -> object:
-        kind, text = node.tag.removeprefix("tag:yaml.org,2002:"), node.value
+    def _scalar(self, node: yaml.ScalarNode, path: PathKey) -> object:
+        kind, text = node.tag.removeprefix(_TAG), node.value
         if kind in ("str", "timestamp"):
-            return self._substituted(node, text)
-        if kind == "null":
+            return self._text(node, text)
+        if kind == "null" and text in ("", "~", "null", "Null", "NULL"):
             return None
-        if kind == "bool":
-            return text.lower() in ("yes", "true", "on")
+        if kind == "bool" and text.lower() in _BOOLEANS:
+            return _BOOLEANS[text.lower()]
         if kind == "int" and _INTEGER.fullmatch(text):
             return int(text)
         if kind == "float" and _DECIMAL.fullmatch(text):
             return Decimal(text)
-        self._found(node, "ambiguous-value", f"YAML reads {text} as a special {kind}; write it plainly or in quotes")
+        shown = "this" if any(is_secret(str(part)) for part in path) or len(text) > 40 else text
+        self._found(node, "ambiguous-value", f"YAML reads {shown} as a special {kind}; write it plainly or in quotes")
         return text
 
-    def _substituted(self, node: yaml.ScalarNode, text: str) -> str:
-        if self._environment is None or "${" not in text:
-            return text
-        environment = self._environment
+    def _text(self, node: yaml.ScalarNode, text: str) -> str:
+        if self._environment is not None:
+            text = self._substituted(node, text, self._environment)
+        if _NOT_TEXT.search(text):
+            self._found(node, "not-text", "the text has a character that no text can have, such as NUL")
+        return text
 
-        def replace(match: re.Match[str]) -> str:
-            if match[1] not in environment:
-                message = f"the environment variable {match[1]} is not set"
-                self._found(node, "missing-variable", message)
-            return environment.get(match[1], "")
+    def _substituted(self, node: yaml.ScalarNode, text: str, environment: Mapping[str, str]) -> str:
+        if "${" in text:
+            message = "only ${NAME} and ${NAME:-default} stand for environment variables; names have letters, digits and _"
+            self._found(node, "bad-reference", message)
 
-        return _REFERENCE.sub(replace, text)
+        def value(match: re.Match[str]) -> str:
+            found = environment.get(match[1], match[2])
+            if found is None:
+                self._found(node, "missing-variable", f"the environment variable {match[1]} is not set")
+            return found or ""
+
+        return _GUARDED_REFERENCE.sub(value, text)
 
     def _found(self, node: yaml.Node, code: str, message: str) -> None:
         self._source.findings.append(self._source._finding_at(_mark(node), code, message))

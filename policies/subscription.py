@@ -148,36 +148,50 @@ def start(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One event that time alone has caused: the row after it, and the moment it happened, which is the row's own."""
+
+    event: Event
+    at: datetime
+    row: Subscription
+
+
+def elapsed(row: Subscription, now: datetime) -> list[Step]:
+    """Everything that time has done to the row until `now`, in order; the same however late it is asked."""
+    steps: list[Step] = []
+    while (due := _due(row, now)) is not None:
+        event, at = due
+        row = _elapse(row, event, at)
+        steps.append(Step(event, at, row))
+    return steps
+
+
 def resolve(row: Subscription, now: datetime) -> tuple[Subscription, list[Event]]:
     """The row as it is at `now`, and the events that time alone has caused since it was stored."""
-    events: list[Event] = []
-    while (event := _due(row, now)) is not None:
-        row = _elapse(row, event)
-        events.append(event)
-    return row, events
+    steps = elapsed(row, now)
+    return (steps[-1].row if steps else row), [step.event for step in steps]
 
 
-def _due(row: Subscription, now: datetime) -> Event | None:
-    """What time has brought about next, if anything."""
+def _due(row: Subscription, now: datetime) -> tuple[Event, datetime] | None:
+    """What time has brought about next, and when, if anything."""
     if row.status is Status.INCOMPLETE and now >= row.created_at + CHECKOUT_TIME:
-        return Event.LAPSED
+        return Event.LAPSED, row.created_at + CHECKOUT_TIME
     if row.status is Status.ACTIVE and row.cancel_at is not None and now >= row.cancel_at:
-        return Event.CANCELED
+        return Event.CANCELED, row.cancel_at
     if row.status is Status.ACTIVE and now >= row.period_end:
-        return Event.RENEWED if (row.scheduled_plan or row.plan).is_free else Event.RENEWAL_UNPAID
+        free = (row.scheduled_plan or row.plan).is_free
+        return (Event.RENEWED if free else Event.RENEWAL_UNPAID), row.period_end
     if row.status is Status.PAST_DUE and now >= row.grace_until:
-        return Event.LAPSED
+        return Event.LAPSED, row.grace_until
     return None
 
 
-def _elapse(row: Subscription, event: Event) -> Subscription:
-    """The row after an event of time; the moment of the event is the row's own date, not the clock's."""
+def _elapse(row: Subscription, event: Event, at: datetime) -> Subscription:
+    """The row after an event of time."""
     status = MOVES[row.status, event]
-    if event is Event.LAPSED:
-        ended = row.grace_until if row.status is Status.PAST_DUE else row.created_at + CHECKOUT_TIME
-        return replace(row, status=status, ended_at=ended, pending_plan=None, amount_due=0)
-    if event is Event.CANCELED:
-        return replace(row, status=status, ended_at=row.cancel_at, pending_plan=None, amount_due=0)
+    if event in (Event.LAPSED, Event.CANCELED):
+        return replace(row, status=status, ended_at=at, pending_plan=None, amount_due=0)
     row = _take_scheduled_plan(row)
     if event is Event.RENEWAL_UNPAID:
         return replace(row, status=status, pending_plan=None, amount_due=row.plan.price)
@@ -207,7 +221,7 @@ def pay(row: Subscription, now: datetime) -> tuple[Subscription, Event]:
 
 
 def _take_pending_plan(row: Subscription, plan: Plan, now: datetime) -> Subscription:
-    row = replace(row, pending_plan=None, scheduled_plan=None, amount_due=0)
+    row = replace(_uncanceled(row), pending_plan=None, scheduled_plan=None, amount_due=0)
     if plan.cycle is row.plan.cycle and not row.plan.is_free:
         return replace(row, plan=plan)
     return replace(row, plan=plan, anchor=now, period_start=now, period_end=add_cycles(now, plan.cycle, 1))
@@ -262,9 +276,17 @@ def _difference(row: Subscription, plan: Plan, now: datetime) -> int:
 
 
 def change_plan(row: Subscription, change: PlanChange, now: datetime) -> tuple[Subscription, Event]:
-    """Schedules a downgrade, or records an upgrade that waits for its payment (none due: it applies at once)."""
+    """Schedules a downgrade, or records an upgrade that waits for its payment (none due: it applies at once).
+
+    Who takes another plan wants to go on: a cancellation for the period end is withdrawn as soon as the change counts.
+    """
     if not change.upgrade:
-        return replace(row, scheduled_plan=change.plan, pending_plan=None, amount_due=0), Event.PLAN_CHANGE_REQUESTED
+        row = replace(_uncanceled(row), scheduled_plan=change.plan, pending_plan=None, amount_due=0)
+        return row, Event.PLAN_CHANGE_REQUESTED
     if change.amount_due == 0:
         return _take_pending_plan(row, change.plan, now), Event.PLAN_CHANGED
     return replace(row, pending_plan=change.plan, amount_due=change.amount_due), Event.PLAN_CHANGE_REQUESTED
+
+
+def _uncanceled(row: Subscription) -> Subscription:
+    return replace(row, cancel_at=None, canceled_at=None, cancel_reason=None)

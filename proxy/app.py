@@ -1,1 +1,151 @@
-"""The composition root."""
+"""The composition root: settings → store → rulebook → rooms → listeners, and the way back down.
+
+Order of start: bind the ports, open the store, put a policy in force, resolve what an earlier process left overdue,
+serve. Order of stop: refuse new connections, let requests finish, settle, close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp.http_parser
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from config.clock import Clock, utc_now
+from config.quantities import Address
+from config.settings import FareboxSettings, LoadedSettings
+from policies.terms import Catalogue
+from proxy.admin.app import build_admin
+from proxy.identity.identifier import Identifier
+from proxy.management.api import Management
+from proxy.metrics import Metrics
+from proxy.pipeline.recording import Recorder
+from proxy.pipeline.routing import Routes
+from proxy.pipeline.serve import Pipeline
+from proxy.rulebooks import Rulebooks
+from proxy.services import Services
+from proxy.upstream.client import Upstream, new_session
+from proxy.watching import watch
+from store import catalogue
+from store.opening import Store, open_store
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+"""Connections that the system may queue while the loop is busy."""
+
+KEEPALIVE_S = 75
+"""An idle client connection: longer than the usual load balancer keeps its own."""
+
+DRAIN_S = 30
+"""How long running requests may take after the stop signal."""
+
+
+class CannotStart(Exception):
+    """Something outside stands in the way; the message says what, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Farebox:
+    """A serving process, with the addresses it was given by the system."""
+
+    services: Services
+    public: Address
+    admin: Address | None
+
+
+def listen(address: Address) -> socket.socket:
+    """A listening socket, so that a port in use is told before anything else has happened."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        listener = socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CannotStart(
+            f"cannot listen on {address}: {reason}; stop what listens there, or change `listen`"
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+def check_parser() -> None:
+    """aiohttp's fallback parser in Python is weaker, and comes silently where no compiled wheel fits."""
+    if aiohttp.http_parser.HttpRequestParser.__module__ != "aiohttp._http_parser":
+        raise CannotStart("aiohttp was installed without its compiled HTTP parser; install a binary wheel of it")
+
+
+@asynccontextmanager
+async def farebox(
+    settings: LoadedSettings, public: socket.socket, admin: socket.socket | None, clock: Clock = utc_now
+) -> AsyncIterator[Farebox]:
+    """Everything running, until the block is left. `admin` is None in further workers of one node."""
+    check_parser()
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(settings.database_url, clock))
+        services = await _services(settings, store, clock)
+        metrics = Metrics(CollectorRegistry())
+        upstreams = {
+            name: Upstream(name, upstream, await stack.enter_async_context(new_session(upstream.keepalive)))
+            for name, upstream in settings.values.upstreams.items()
+        }
+        management = Management(services)
+        pipeline = Pipeline(services, Routes(settings.values.routes, upstreams), management, Recorder(metrics))
+        stack.push_async_callback(pipeline.close)
+        await store.ledger.expire_overdue(clock())
+        await stack.enter_async_context(_serving(pipeline, settings.values, public))
+        if admin is not None:
+            await stack.enter_async_context(_serving_admin(build_admin(services, metrics), admin))
+        watcher = asyncio.create_task(watch(services), name="watcher")
+        stack.callback(watcher.cancel)
+        yield Farebox(services, _address(public), _address(admin) if admin is not None else None)
+
+
+async def _services(settings: LoadedSettings, store: Store, clock: Clock) -> Services:
+    for_sale: Catalogue = await store.database.read(catalogue.load)
+    rulebooks = Rulebooks(settings.policies_folder, for_sale, clock())
+    return Services(settings, store, rulebooks, Identifier(settings.values, store, clock), clock)
+
+
+@asynccontextmanager
+async def _serving(pipeline: Pipeline, settings: FareboxSettings, listener: socket.socket) -> AsyncIterator[None]:
+    server = web.Server(
+        pipeline.serve,
+        # Noticing at once that a client has left: a quiet stream would find out at its next write.
+        handler_cancellation=True,
+        auto_decompress=False,
+        access_log=None,
+        keepalive_timeout=KEEPALIVE_S,
+        lingering_time=2,
+        read_bufsize=2**16,
+        max_line_size=settings.limits.header,
+        max_field_size=settings.limits.header,
+    )
+    runner = web.ServerRunner(server, shutdown_timeout=DRAIN_S)
+    await runner.setup()
+    await web.SockSite(runner, listener, backlog=BACKLOG).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def _serving_admin(application: web.Application, listener: socket.socket) -> AsyncIterator[None]:
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    await web.SockSite(runner, listener).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _address(listener: socket.socket) -> Address:
+    name: Sequence[object] = listener.getsockname()
+    return Address(str(name[0]), int(str(name[1])))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam
@@ -156,9 +156,7 @@ def _write(connection: Connection, book: Book) -> None:
         connection, sa.insert(credit_grants), (_grant_values(row, book) for row in book.grants.values() if row.new)
     )
     changed_grants = (row for row in book.grants.values() if row.changed and not row.new)
-    _execute(
-        connection, _UPDATE_GRANT, ({"id_": r.id, "remaining": r.remaining, "held": r.held} for r in changed_grants)
-    )
+    _execute(connection, _UPDATE_GRANT, (_grant_changes(row) for row in changed_grants))
     _execute(connection, sa.insert(quota_windows), (_window_values(row) for row in book.windows.values() if row.new))
     changed_windows = (row for row in book.windows.values() if row.changed and not row.new)
     _execute(connection, _UPDATE_WINDOW, (_window_changes(row) for row in changed_windows))
@@ -167,15 +165,6 @@ def _write(connection: Connection, book: Book) -> None:
     _execute(connection, _UPDATE_HOLD, (_hold_changes(row) for row in changed_holds))
     _execute(connection, sa.insert(ledger_entries), (_entry_values(book, index) for index in range(len(book.entries))))
     _execute(connection, sa.insert(usage_events), (_usage_values(book, index) for index in range(len(book.usage))))
-
-
-_Row = TypeVar("_Row", GrantRow, WindowRow, HoldRow)
-
-
-def _split(rows: Iterable[_Row]) -> tuple[list[_Row], list[_Row]]:
-    """The rows to insert, and the rows to update."""
-    rows = list(rows)
-    return [row for row in rows if row.new], [row for row in rows if row.changed and not row.new]
 
 
 def _execute(connection: Connection, statement: sa.Executable, rows: Iterable[dict[str, Any]]) -> None:

@@ -285,6 +285,7 @@ class Book:
         elif amount:
             self._return_to_grants(hold, amount)
             self._post(account, EntryKind.REFUND, amount, verb.reason, hold_id=hold.id)
+            self._expire_lapsed_grants(account)
         hold.refunded_amount += amount
         hold.changed = True
         return Refunded(hold.id, hold.funding, amount, self._available(account, hold.funding, hold))
@@ -457,7 +458,8 @@ class Book:
         return units
 
     def _windows_of(self, hold: HoldRow) -> list[WindowRow]:
-        return [self.windows[key] for key in window_keys(hold)]
+        """The windows that a hold took from, without those that have left the history: nothing depends on them."""
+        return [self.windows[key] for key in window_keys(hold) if key in self.windows]
 
     # Answers.
 
@@ -471,7 +473,8 @@ class Book:
     def _available(self, account: AccountRow, funding: Funding, hold: HoldRow) -> int:
         """Micro-credits, or the units left in the tightest window of the hold."""
         if funding is Funding.QUOTA:
-            return max(min(window.limit - window.used - window.held for window in self._windows_of(hold)), 0)
+            left = (window.limit - window.used - window.held for window in self._windows_of(hold))
+            return max(min(left, default=0), 0)
         return account.posted - account.pending
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
+from sqlalchemy.exc import IntegrityError
 
 from policies.terms import App, Catalogue, Cycle, Model, ModelKey, Plan, Price, Tier
 from store.tables import apps, counters, models, plan_versions, plans
@@ -170,6 +171,10 @@ def next_number(connection: Connection, name: str) -> int:
     )
     value = connection.execute(bumped).scalar()
     if value is None:
-        connection.execute(sa.insert(counters).values(name=name, value=1))
-        return 1
-    return int(value)
+        try:
+            with connection.begin_nested():
+                connection.execute(sa.insert(counters).values(name=name, value=1))
+        except IntegrityError:
+            # Another node's first number came first, on a database with several writers.
+            value = connection.execute(bumped).scalar_one()
+    return 1 if value is None else int(value)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from store.batch import run_batch
 from store.engine import Database, StoreUnavailable
-from store.verbs import Outcome, Verb
+from store.verbs import Outcome, Release, Verb
 
 MAX_BATCH = 256
 """Verbs in one transaction: beyond this a batch gets slower without getting cheaper for each."""
@@ -55,6 +55,16 @@ class Committer:
         """The answer to come. Who stops waiting for it does not stop the verb."""
         if self._closing or len(self._queue) >= MAX_WAITING:
             raise StoreUnavailable("too many requests wait for the ledger" if not self._closing else "shutting down")
+        return self._enqueue(verb)
+
+    def undo(self, verb: Release) -> None:
+        """Release a hold that nobody waits for any more. Never refused: there are no more of them than a batch has
+        verbs, and a hold left to its deadline could be charged there for a request that was never forwarded.
+        """
+        # A failure has been logged; then the deadline is what is left.
+        self._enqueue(verb).add_done_callback(lambda answer: answer.cancelled() or answer.exception())
+
+    def _enqueue(self, verb: Verb) -> asyncio.Future[Outcome]:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(verb, answer))
         self._arrived.set()
@@ -62,9 +72,12 @@ class Committer:
 
     async def _run(self) -> None:
         while True:
-            if not self._queue:
-                if self._closing:
+            if not self._queue and self._closing:
+                # Those whose waiter has left learn of the last commit now, and may have something to undo.
+                await asyncio.sleep(0)
+                if not self._queue:
                     return
+            if not self._queue:
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue

@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
@@ -25,7 +25,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 BUSY_TIMEOUT_MS = 10_000
-"""How long SQLite waits for another process's write: longer than any batch, shorter than a client's patience."""
+"""How long a write waits for the locks of another process: longer than any batch, shorter than a client's patience."""
 
 
 class StoreUnavailable(Exception):
@@ -43,6 +43,9 @@ class Database:
         self._clock = clock
         self._engine = _async_engine(url)
         self._writer = SqliteWriter(url) if self._engine.dialect.name == "sqlite" else None
+        # SQLite reads from one snapshot anyway; elsewhere each statement would see what was committed meanwhile.
+        snapshot = {} if self._writer is not None else {"isolation_level": "REPEATABLE READ"}
+        self._reader = self._engine.execution_options(**snapshot)
 
     @property
     def url(self) -> str:
@@ -65,7 +68,7 @@ class Database:
     ) -> Result:
         """The result of a query on one consistent snapshot."""
         try:
-            async with self._engine.connect() as connection:
+            async with self._reader.connect() as connection:
                 return await connection.run_sync(query, *args, **kwargs)
         except (DBAPIError, PoolTimeout, OSError) as error:
             raise _translated(error) from error
@@ -101,7 +104,7 @@ class SqliteWriter:
     def __init__(self, url: str) -> None:
         parsed = sa.make_url(url).set(drivername="sqlite")
         self._engine = sa.create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
-        _listen(self._engine, begin="BEGIN IMMEDIATE")
+        prepare_sqlite(self._engine, begin="BEGIN IMMEDIATE")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite writer")
 
     async def run(self, change: Callable[[Connection], Result]) -> Result:
@@ -119,10 +122,27 @@ class SqliteWriter:
 def _translated(error: Exception) -> Exception:
     """Trouble with the database, as opposed to a statement that is wrong, is StoreUnavailable."""
     if isinstance(error, IntegrityError):
-        return AlreadyExists(_first_line(error))
-    if isinstance(error, DBAPIError) and not isinstance(error, OperationalError | InterfaceError):
-        return error if not error.connection_invalidated else StoreUnavailable(_first_line(error))
+        return AlreadyExists(_first_line(error)) if _is_duplicate(error) else error
+    if isinstance(error, DBAPIError) and _is_our_mistake(error) and not error.connection_invalidated:
+        return error
     return StoreUnavailable(_first_line(error))
+
+
+def _is_duplicate(error: IntegrityError) -> bool:
+    """Whether the row is there already, as opposed to one that breaks a rule of the schema."""
+    if getattr(error.orig, "sqlstate", None) == _UNIQUE_VIOLATION:
+        return True
+    return getattr(error.orig, "sqlite_errorname", "") in ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
+
+
+def _is_our_mistake(error: DBAPIError) -> bool:
+    if isinstance(error, ProgrammingError | DataError | NotSupportedError):
+        return True
+    return (getattr(error.orig, "sqlstate", None) or "").startswith(_DATA_EXCEPTIONS)
+
+
+_UNIQUE_VIOLATION, _DATA_EXCEPTIONS = "23505", "22"
+"""PostgreSQL, Appendix A: an error's code, and a class of them that asyncpg gives no class of its own."""
 
 
 def _first_line(error: Exception) -> str:
@@ -133,25 +153,29 @@ def _first_line(error: Exception) -> str:
 def _async_engine(url: str) -> AsyncEngine:
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_async_engine(parsed, pool_size=10, pool_timeout=5, pool_pre_ping=True)
+        # PostgreSQL would wait for a lock for ever.
+        settings = {"lock_timeout": str(BUSY_TIMEOUT_MS)}
+        return create_async_engine(
+            parsed, pool_size=10, pool_timeout=5, pool_pre_ping=True, connect_args={"server_settings": settings}
+        )
     engine = create_async_engine(parsed, pool_size=8, max_overflow=0, pool_timeout=5)
-    _listen(engine.sync_engine, begin="BEGIN")
+    prepare_sqlite(engine.sync_engine, begin="BEGIN")
     return engine
 
 
-def _listen(engine: Engine, begin: str) -> None:
+def prepare_sqlite(engine: Engine, begin: str) -> None:
     """`begin` is IMMEDIATE for writers: one that began as a reader cannot be upgraded while another commits."""
-    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
+def _set_pragmas(connection: Any, _record: object) -> None:
     # Python's driver would begin transactions by itself and late; SQLAlchemy's "begin" event does it instead.
     connection.isolation_level = None
     cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     cursor.execute("PRAGMA journal_mode = WAL")
     # FULL: a commit that was answered survives a power cut, not only a crash of the process.
     cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()

@@ -60,7 +60,7 @@ def id_text(hold_id: int) -> str:
 def parse_id(text: str) -> HoldId | None:
     """The id that a text stands for, or None when it is not one."""
     value = 0
-    for character in text.upper() if len(text) == _LENGTH else "-":
+    for character in text.upper() if len(text) == _LENGTH and text.isascii() else "-":
         if character not in _VALUES:
             return None
         value = value * 32 + _VALUES[character]

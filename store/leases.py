@@ -17,13 +17,16 @@ from store.tables import leases
 
 
 def acquire(connection: Connection, name: str, holder: str, duration: timedelta, now: datetime) -> int | None:
-    """The fencing token when the lease is free, lapsed or ours already; None while another one holds it."""
+    """The fencing token when the lease is free, lapsed or ours already; None while another one holds it.
+
+    Called again by its holder it renews the lease. The token is the same then: another token tells the holder that
+    somebody else had a turn meanwhile.
+    """
     values = {"holder": holder, "until": now + duration}
-    free = (leases.c.until <= now) | (leases.c.holder == holder)
-    taken = sa.update(leases).where(leases.c.name == name, free)
-    token = connection.execute(
-        taken.values(**values, fencing_token=leases.c.fencing_token + 1).returning(leases.c.fencing_token)
-    ).scalar()
+    ours = leases.c.holder == holder
+    changed = sa.case((ours, leases.c.fencing_token), else_=leases.c.fencing_token + 1)
+    taken = sa.update(leases).where(leases.c.name == name, (leases.c.until <= now) | ours)
+    token = connection.execute(taken.values(**values, fencing_token=changed).returning(leases.c.fencing_token)).scalar()
     if token is not None:
         return int(token)
     if connection.execute(sa.select(leases.c.name).where(leases.c.name == name)).first() is not None:
@@ -42,6 +45,11 @@ def release(connection: Connection, name: str, holder: str, now: datetime, succe
     if succeeded:
         values["last_success"] = now
     connection.execute(sa.update(leases).where(leases.c.name == name, leases.c.holder == holder).values(values))
+
+
+def last_success(connection: Connection, name: str) -> datetime | None:
+    """When the job last succeeded, on any node."""
+    return connection.execute(sa.select(leases.c.last_success).where(leases.c.name == name)).scalar()
 
 
 def page(connection: Connection) -> list[dict[str, Any]]:

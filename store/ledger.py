@@ -68,7 +68,7 @@ class Ledger:
 
     def _release_orphan(self, answer: asyncio.Future[Outcome]) -> None:
         if not answer.cancelled() and answer.exception() is None and isinstance(hold := answer.result(), Hold):
-            self._committer.submit(Release(hold.hold_id, hold.account_id, "canceled"))
+            self._committer.undo(Release(hold.hold_id, hold.account_id, "canceled"))
 
     async def bind_job(self, verb: BindJob) -> Hold | Refused:
         outcome = await asyncio.shield(self._committer.submit(verb))
@@ -80,6 +80,18 @@ class Ledger:
         outcome = await asyncio.shield(self._committer.submit(verb))
         assert isinstance(outcome, Ended | Refused)
         return outcome
+
+    async def end(self, verb: Settle | Release) -> Ended | Refused:
+        """End a hold, in whichever way."""
+        outcome = await asyncio.shield(self._committer.submit(verb))
+        assert isinstance(outcome, Ended | Refused)
+        return outcome
+
+    def end_soon(self, verb: Settle | Release) -> None:
+        """End a hold without waiting for it: for a request whose client has left, where nothing may be awaited."""
+        answer = self._committer.submit(verb)
+        # Whoever could be told has left; the committer logs, and the deadline resolves what it could not write.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def release(self, hold_id: HoldId, account_id: AccountId, reason: str) -> Ended | Refused:
         outcome = await asyncio.shield(self._committer.submit(Release(hold_id, account_id, reason)))

@@ -17,6 +17,9 @@ from store.tables import accounts, credit_grants, holds, ledger_entries, quota_w
 
 Row = dict[str, Any]
 
+_refunded = sa.func.coalesce(holds.c.refunded_amount, 0)
+"""Of a usage event joined with its hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Balance:
@@ -49,8 +52,12 @@ def grants(connection: Connection, account_id: int) -> list[Row]:
 
 
 def entries(connection: Connection, account_id: int, before: int | None, limit: int) -> list[Row]:
-    """Ledger entries, newest first, below the version `before`."""
-    query = sa.select(ledger_entries).where(ledger_entries.c.account_id == account_id)
+    """Ledger entries, newest first, below the version `before`; those of a grant with its `source`."""
+    query = (
+        sa.select(ledger_entries, credit_grants.c.source)
+        .join(credit_grants, credit_grants.c.id == ledger_entries.c.grant_id, isouter=True)
+        .where(ledger_entries.c.account_id == account_id)
+    )
     if before is not None:
         query = query.where(ledger_entries.c.version < before)
     return _rows(connection, query.order_by(ledger_entries.c.version.desc()).limit(limit))
@@ -77,12 +84,18 @@ def windows(connection: Connection, account_id: int, since: datetime) -> list[Ro
 
 
 def breakdown(connection: Connection, account_id: int, since: datetime, until: datetime) -> list[Row]:
-    """Quota units by model and by days since `since`, a midnight. Usage counts for the day of its request."""
+    """Quota units by model and by days since `since`, a midnight, less what was given back.
+
+    Usage counts for the day of its request.
+    """
     events = usage_events.c
     first = first_id_at(since)
     day = (events.id - first) // (first_id_at(since + timedelta(days=1)) - first)
+    # PostgreSQL adds BIGINTs up to a NUMERIC, which is a Decimal here.
+    units = sa.cast(sa.func.sum(events.charged - _refunded), sa.BigInteger)
     query = (
-        sa.select(day.label("day"), events.model_key, sa.func.sum(events.charged).label("units"))
+        sa.select(day.label("day"), events.model_key, units.label("units"))
+        .join_from(usage_events, holds, holds.c.id == events.id, isouter=True)
         .where(
             events.account_id == account_id,
             events.id >= first_id_at(since),
@@ -95,8 +108,13 @@ def breakdown(connection: Connection, account_id: int, since: datetime, until: d
 
 
 def usage(connection: Connection, account_id: int | None, before: int | None, limit: int) -> list[Row]:
-    """Usage events, newest first, below the id `before`; of one account, or of all for operators."""
-    query = sa.select(usage_events)
+    """Usage events, newest first, below the id `before`; of one account, or of all for operators.
+
+    `refunded` is how much of `charged` was given back.
+    """
+    query = sa.select(usage_events, _refunded.label("refunded")).join_from(
+        usage_events, holds, holds.c.id == usage_events.c.id, isouter=True
+    )
     if account_id is not None:
         query = query.where(usage_events.c.account_id == account_id)
     if before is not None:
@@ -136,12 +154,13 @@ class JobHold:
     account_id: AccountId
     job_id: str
     state: str
+    units: dict[str, str]
 
 
 def job_holds(connection: Connection, route_ids: Sequence[str], job_ids: Sequence[str]) -> list[JobHold]:
     """The holds bound to these jobs of these routes, whoever they belong to."""
     columns = holds.c
-    query = sa.select(columns.id, columns.account_id, columns.job_id, columns.state).where(
+    query = sa.select(columns.id, columns.account_id, columns.job_id, columns.state, columns.units).where(
         columns.route_id.in_(route_ids), columns.job_id.in_(job_ids)
     )
     return [JobHold(*row) for row in connection.execute(query)]

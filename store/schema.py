@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from store.engine import StoreUnavailable
+from store.engine import StoreUnavailable, prepare_sqlite
 
 
 class SchemaOutdated(Exception):
@@ -31,20 +31,30 @@ def _config(url: str | None = None) -> Config:
 
 def check_schema(connection: Connection) -> None:
     """Raises SchemaOutdated unless every migration of this version has been applied and no later one."""
-    script = ScriptDirectory.from_config(_config())
     found = MigrationContext.configure(connection).get_current_revision()
-    head = script.get_current_head()
-    if found == head:
-        return
-    known = {revision.revision for revision in script.walk_revisions()}
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    _refuse_newer(found)
+    if found != head:
+        raise SchemaOutdated(
+            f"the database has schema {found or 'none'}, this Farebox needs {head}; run: farebox migrate"
+        )
+
+
+def _refuse_newer(found: str | None) -> None:
+    known = {revision.revision for revision in ScriptDirectory.from_config(_config()).walk_revisions()}
     if found is not None and found not in known:
         raise SchemaOutdated(f"the database has schema {found}, made by a newer Farebox; use that version or newer")
-    raise SchemaOutdated(f"the database has schema {found or 'none'}, this Farebox needs {head}; run: farebox migrate")
 
 
 async def migrate(url: str) -> tuple[str | None, str | None]:
-    """Apply all migrations; returns the schema before and after. Safe to repeat, and to run from several processes."""
+    """Apply all migrations; returns the schema before and after. Safe to repeat, and to run from several processes.
+
+    All of them or none: a process that dies meanwhile leaves the schema as it was. Raises SchemaOutdated when a newer
+    Farebox has migrated already.
+    """
     engine = create_async_engine(sa.make_url(url), poolclass=NullPool)
+    if engine.dialect.name == "sqlite":
+        prepare_sqlite(engine.sync_engine, begin="BEGIN IMMEDIATE")
     try:
         async with engine.connect() as connection:
             return await connection.run_sync(_upgrade)
@@ -62,6 +72,7 @@ def _upgrade(connection: Connection) -> tuple[str | None, str | None]:
         # One migrator at a time; the number is arbitrary, it only has to be ours.
         connection.execute(sa.text("SELECT pg_advisory_lock(7014207)"))
     before = MigrationContext.configure(connection).get_current_revision()
+    _refuse_newer(before)
     command.upgrade(config, "head")
     connection.commit()
     return before, MigrationContext.configure(connection).get_current_revision()

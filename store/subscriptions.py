@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from policies.subscription import CURRENT, Event, NotPossible, Status, Subscription, resolve, start
+from policies.subscription import CURRENT, Event, NotPossible, Status, Subscription, elapsed, start
 from policies.terms import AccountId, Plan
 from store.catalogue import plan_of
 from store.tables import accounts, plan_versions, subscription_events, subscriptions
@@ -115,27 +115,30 @@ def store_due(connection: Connection, account_id: AccountId, now: datetime) -> l
     """Write down what time has done to the account's subscription. Changes no decision: reading resolves anyway."""
     _lock(connection, account_id)
     stored = current(connection, account_id)
-    if stored is None:
-        return []
-    events = resolve(stored, now)[1]
-    if events:
+    steps = elapsed(stored, now) if stored is not None else []
+    if stored is not None and steps:
         _settle_time(connection, stored, now)
         bump_revision(connection, account_id)
-    return events
+    return [step.event for step in steps]
 
 
-def due_accounts(connection: Connection, now: datetime, limit: int) -> list[AccountId]:
-    """Accounts whose stored subscription may lag behind `now`: the period is over, or a checkout was abandoned."""
+def due_accounts(
+    connection: Connection, now: datetime, after: int, limit: int
+) -> tuple[list[AccountId], AccountId | None]:
+    """Accounts whose stored subscription lags behind `now`, among the next `limit` candidates above the id `after`.
+
+    Also the account to go on after, or None when these were the last. In the order of their ids, so that a run goes
+    through them once, also when one of them cannot be stored.
+    """
     candidate = subscriptions.c.status.in_(sorted(CURRENT)) & (
-        (subscriptions.c.period_end <= now) | (subscriptions.c.status == Status.INCOMPLETE)
+        (subscriptions.c.period_end <= now)
+        | (subscriptions.c.cancel_at <= now)
+        | (subscriptions.c.status == Status.INCOMPLETE)
     )
-    query = sa.select(subscriptions).where(candidate).order_by(subscriptions.c.period_end)
-    due = [
-        AccountId(row.account_id)
-        for row in connection.execute(query)
-        if resolve(_subscription(connection, row), now)[1]
-    ]
-    return due[:limit]
+    query = sa.select(subscriptions).where(candidate, subscriptions.c.account_id > after)
+    rows = connection.execute(query.order_by(subscriptions.c.account_id).limit(limit)).all()
+    due = [AccountId(row.account_id) for row in rows if elapsed(_subscription(connection, row), now)]
+    return due, AccountId(rows[-1].account_id) if len(rows) == limit else None
 
 
 def history(connection: Connection, subscription_id: int) -> list[dict[str, Any]]:
@@ -149,13 +152,14 @@ def _lock(connection: Connection, account_id: int) -> None:
 
 
 def _settle_time(connection: Connection, stored: Subscription, now: datetime) -> Subscription:
-    """Store what time has done, event by event."""
-    row, events = resolve(stored, now)
-    if events:
-        _save(connection, row)
-        for event in events:
-            _append(connection, row, event, TIME, now)
-    return row
+    """Store what time has done, event by event, each with its own moment: the history is the same however late."""
+    steps = elapsed(stored, now)
+    for step in steps:
+        _append(connection, step.row, step.event, TIME, step.at)
+    if not steps:
+        return stored
+    _save(connection, steps[-1].row)
+    return steps[-1].row
 
 
 def _save(connection: Connection, row: Subscription) -> None:

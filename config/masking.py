@@ -1,0 +1,82 @@
+"""Secrets kept out of what people are shown: a finding quotes the line of a file, which may hold a secret.
+
+Masking works on the text of a file, character for character, so that a caret below a line still points at its place.
+It reads lines as people write them and not YAML, because a file that is no YAML is quoted as well. Where it is unsure
+it hides more rather than less. References such as `${JWT_SECRET}` are names, not secrets, and stay.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+_SECRET_KEY = re.compile(r"(.*[_-])?(secret|token|password|passphrase|private[_-]?key|authorization)|headers")
+_KEY = re.compile(r"""["']?(?P<key>[A-Za-z][\w-]*)["']?\s*:(?=[\s"']|$)""")
+_BEFORE_BLOCK_KEY = re.compile(r"[\s-]*")
+_REFERENCE_VALUE = re.compile(r"""\s*(["']?)\$\{\w+\}\1\s*(#.*)?""")
+_FLOW_VALUE = re.compile(
+    r"""\s*(?P<reference>(["']?)\$\{\w+\}\2)(?=\s*[,}\]])|\s*("([^"\\]|\\.)*"?|'[^']*'?|\{[^}]*|\[[^\]]*|[^,}\]]*)"""
+)
+_URL_PASSWORD = re.compile(r"""(://[^\s:/@"']*:)([^\s/"']+)(?=@)""")
+
+
+def is_secret(key: str) -> bool:
+    """Whether the value of `key` is hidden: also when the key is misspelt, since then its line is quoted."""
+    word = key.lower()
+    if word == "tokens":
+        return False
+    return bool(_SECRET_KEY.fullmatch(word) or difflib.get_close_matches(word, ("secret", "token", "password"), 1, 0.8))
+
+
+def mask_urls(text: str) -> str:
+    """The text without the passwords of the URLs in it."""
+    return _URL_PASSWORD.sub(lambda match: match[1] + _stars(match[2]), text)
+
+
+def masked_lines(text: str) -> list[str]:
+    """The lines of a YAML text with an asterisk for every character of a secret."""
+    lines: list[str] = []
+    hidden_below: int | None = None
+    for line in text.splitlines():
+        if hidden_below is not None and (not line.strip() or _indent(line) > hidden_below):
+            lines.append(_masked_continuation(line))
+            continue
+        masked, hidden_below = _masked(line)
+        lines.append(mask_urls(masked))
+    return lines
+
+
+def _masked(line: str) -> tuple[str, int | None]:
+    """The line without its secrets; and the indentation below which lines belong to a secret that goes on."""
+    at = 0
+    while (key := _KEY.search(line, at)) is not None:
+        at = key.end()
+        if not is_secret(key["key"]):
+            continue
+        if _BEFORE_BLOCK_KEY.fullmatch(line, 0, key.start()):
+            # A key at the start of its line: all that follows, and all that is indented more, is its value.
+            rest = line[at:]
+            shown = rest if _REFERENCE_VALUE.fullmatch(rest) else _stars(rest)
+            return line[:at] + shown, key.start()
+        value = _FLOW_VALUE.match(line, at)
+        assert value is not None, "the pattern of a value fits an empty one as well"
+        if value["reference"] is None:
+            line = line[:at] + _stars(value[0]) + line[value.end() :]
+        at = value.end()
+    return line, None
+
+
+def _masked_continuation(line: str) -> str:
+    """A line below a secret key. A key with a reference, as in `headers`, can be shown."""
+    key = _KEY.search(line)
+    if key and _BEFORE_BLOCK_KEY.fullmatch(line, 0, key.start()) and _REFERENCE_VALUE.fullmatch(line, key.end()):
+        return line
+    return _stars(line)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _stars(text: str) -> str:
+    return re.sub(r"\S", "*", text)

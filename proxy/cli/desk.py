@@ -1,0 +1,27 @@
+"""The desk of the command line: the same verbs as in the admin API, on a store opened for one command."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from config.clock import utc_now
+from config.settings import LoadedSettings
+from policies.rulebook import Rulebook
+from proxy.operations.operation import Desk, Progress, silent
+from store import catalogue
+from store.opening import open_store
+
+
+@asynccontextmanager
+async def open_desk(settings: LoadedSettings, progress: Progress = silent) -> AsyncIterator[Desk]:
+    """A desk whose rulebook is the policy on disk. Raises StoreUnavailable and SchemaOutdated."""
+    async with open_store(settings.database_url, utc_now) as store:
+
+        async def rulebook() -> Rulebook:
+            # Casbin is needed by two verbs of forty.
+            from proxy.rulebooks import load_rulebook
+
+            return load_rulebook(settings.policies_folder, await store.database.read(catalogue.load))
+
+        yield Desk(store, settings.values, rulebook, actor="operator", progress=progress)

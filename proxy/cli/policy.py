@@ -1,0 +1,122 @@
+"""`farebox policy`: cases for a policy, the reasons of a decision, and the schemas for editors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from proxy.cli.failures import REFUSED
+from proxy.cli.invocation import Invocation, common, example
+from proxy.cli.output import show, terminal
+from proxy.cli.verbs import Noun
+
+if TYPE_CHECKING:
+    from policies.rulebook import Rulebook
+    from proxy.operations.policy_cases import Outcome
+
+policy = Noun(
+    "policy",
+    "Tests policies and explains their decisions.",
+    ["policy test cases/*.yaml", "policy explain user-1001 video-generator:veo3"],
+)
+
+
+@policy.command("test", epilog=example("policy test policies/tests/*.yaml", "policy test --policies new/ ladder.yaml"))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                help="Files of cases.")  # fmt: skip
+@click.option(
+    "--policies",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Test this folder, on the catalogue that comes with Farebox, instead of what the settings name.",
+)
+@common
+def test(invocation: Invocation, files: Sequence[Path], policies: Path | None) -> None:
+    """Tries policy cases on a policy: callers on models, with the expected decision, rule and price.
+
+    Every caller is tried on every model, and what no case lists is expected to be refused.
+    """
+    rulebook, outcomes = asyncio.run(_run(invocation, files, policies))
+    from proxy.operations.policy_cases import as_json, untried_rules
+
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    answer = {
+        "ok": not failed,
+        "tried": len(outcomes),
+        "failed": len(failed),
+        "policy_revision": rulebook.revision,
+        "rules_without_a_case": untried_rules(outcomes, rulebook),
+    }
+    if invocation.json:
+        show({**answer, "outcomes": [as_json(outcome) for outcome in outcomes]}, as_json=True)
+    else:
+        _print(answer, outcomes)
+    if failed:
+        click.get_current_context().exit(REFUSED)
+
+
+async def _run(invocation: Invocation, files: Sequence[Path], policies: Path | None) -> tuple[Rulebook, list[Outcome]]:
+    from proxy.cli.catalogues import packaged, stored
+    from proxy.operations.policy_cases import run_cases
+    from proxy.rulebooks import load_rulebook
+
+    if policies is not None:
+        rulebook = load_rulebook(policies, (await packaged()).catalogue)
+    else:
+        settings = invocation.settings()
+        at_hand = await stored(settings) or await packaged()
+        rulebook = load_rulebook(settings.policies_folder, at_hand.catalogue)
+    return rulebook, [outcome for file in files for outcome in run_cases(file, rulebook)]
+
+
+def _print(answer: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
+    """A map of who may use what, then what is not as expected, where."""
+    from rich import box
+    from rich.table import Table
+
+    console = terminal()
+    for file in dict.fromkeys(outcome.file for outcome in outcomes):
+        here = [outcome for outcome in outcomes if outcome.file == file]
+        callers = list(dict.fromkeys(outcome.caller for outcome in here))
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=file, title_justify="left")
+        for column in ("model", *callers):
+            table.add_column(column, overflow="fold")
+        for model, cells in _grid(here, callers):
+            table.add_row(model, *cells)
+        console.print(table)
+    for outcome in outcomes:
+        if not outcome.passed:
+            place = f"{outcome.file}:{outcome.line}"
+            click.echo(f"{place}: {outcome.caller} on {outcome.model}: expected {outcome.expected}; {outcome.problem}")
+    show(answer, as_json=False)
+
+
+def _grid(outcomes: Sequence[Outcome], callers: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """One row for each model, with a cell for each caller: allowed or not, and whether that was expected."""
+    for model in sorted({outcome.model for outcome in outcomes}):
+        cells = []
+        for caller in callers:
+            tried = [outcome for outcome in outcomes if (outcome.model, outcome.caller) == (model, caller)]
+            decided = "allow" if any(outcome.decided == "allow" for outcome in tried) else "–"
+            cells.append(decided if all(outcome.passed for outcome in tried) else f"{decided} FAILED")
+        yield model, cells
+
+
+@policy.command("schema", epilog=example("policy schema > policy.schema.json", "policy schema --of cases"))
+@click.option("--of", "document", type=click.Choice(["policy", "cases", "settings"]), default="policy",
+              show_default=True, help="Which kind of file.")  # fmt: skip
+@common
+def schema(invocation: Invocation, document: str) -> None:
+    """Writes the JSON Schema of policy files, for editors that complete and check YAML by it."""
+    from pydantic import BaseModel
+
+    from config.settings import FareboxSettings
+    from policies.document import PolicyFile
+    from proxy.operations.policy_cases import CasesFile
+
+    models: dict[str, type[BaseModel]] = {"policy": PolicyFile, "cases": CasesFile, "settings": FareboxSettings}
+    click.echo(json.dumps(models[document].model_json_schema(), indent=2, ensure_ascii=False))

@@ -1,0 +1,103 @@
+"""What a verb is: its name, its arguments, its sentence and example, and the function that does it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from policies.refusals import Reason, Refusal, invalid_request
+
+if TYPE_CHECKING:
+    # Not needed to describe a verb, and slow to import: `farebox credits --help` does without.
+    from config.settings import FareboxSettings
+    from policies.rulebook import Rulebook
+    from store.opening import Store
+
+log = logging.getLogger(__name__)
+
+Answer = dict[str, Any]
+"""What JSON can say: texts, numbers, lists, mappings. Credits are numbers of credits, moments ISO 8601 in UTC."""
+
+
+class Arguments(BaseModel):
+    """The arguments of a verb. They arrive as texts from a command line or a query, and as JSON from a body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+Given = TypeVar("Given", bound=Arguments)
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, the steps done, and all steps."""
+
+
+def silent(doing: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What operators work with. `actor` goes into histories; `rulebook` is the policy in force, or the one on disk."""
+
+    store: Store
+    settings: FareboxSettings
+    rulebook: Callable[[], Awaitable[Rulebook]]
+    actor: str
+    progress: Progress = silent
+
+    def now(self) -> datetime:
+        return self.store.clock()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[Given]):
+    """One verb of one noun: `farebox NOUN VERB`, and GET or POST `/admin/NOUN/VERB`."""
+
+    noun: str
+    verb: str
+    sentence: str
+    example: str
+    """The command line after `farebox`."""
+    arguments: type[Given]
+    run: Callable[[Desk, Given], Awaitable[Answer | Refusal]]
+    changes: bool = False
+    """Whether it writes: POST instead of GET."""
+    positional: tuple[str, ...] = ()
+    """Arguments that a command line gives by their place; all others are options."""
+    passes: str | None = None
+    """The key of the answer that says whether all is well: the command ends with 1 when it is false."""
+
+    def read(self, given: Mapping[str, object]) -> Given | Refusal:
+        """The checked arguments, or everything that is wrong with them in one sentence."""
+        try:
+            return self.arguments.model_validate(given)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            wrong = "; ".join(f"{'.'.join(map(str, detail['loc']))}: {_told(detail['msg'])}" for detail in details)
+            return invalid_request(wrong, str(details[0]["loc"][0]), f"Example: farebox {self.example}")
+
+    async def perform(self, desk: Desk, arguments: Given) -> Answer | Refusal:
+        """Do it. What changes something is logged with its actor, whether it succeeded or was refused."""
+        answer = await self.run(desk, arguments)
+        if self.changes:
+            result = f"refused: {answer.error}" if isinstance(answer, Refusal) else "done"
+            log.info("%s: %s %s %r: %s", desk.actor, self.noun, self.verb, arguments, result)
+        return answer
+
+
+def _told(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:]
+
+
+def not_found(error: str, hint: str | None = None) -> Refusal:
+    return Refusal(Reason.NOT_FOUND, error, hint)
+
+
+def conflict(error: str, hint: str | None = None) -> Refusal:
+    return Refusal(Reason.CONFLICT, error, hint)

@@ -1,0 +1,60 @@
+"""Request bodies: read ahead as far as a route needs, then streamed on. A body has one owner at a time.
+
+A body is read ahead only after the caller is known, and only on routes that read their model or a unit from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+from policies.refusals import Reason, Refusal, invalid_request
+from proxy.pipeline.exchange import Body, Incoming
+
+
+async def read_ahead(incoming: Incoming, limit: int, patience: timedelta) -> Body | Refusal:
+    """The whole body, at most `limit` bytes of it, within `patience`."""
+    length = incoming.request.content_length
+    if length is not None and length > limit:
+        return _too_large(limit)
+    if any(value.lower() not in ("", "identity") for value in incoming.values("content-encoding")):
+        hint = "Send the body uncompressed: this route reads its model from it."
+        return invalid_request("The body is compressed", "Content-Encoding", hint)
+    await answer_expectation(incoming)
+    peeked = bytearray()
+    try:
+        async with asyncio.timeout(patience.total_seconds()):
+            while piece := await incoming.request.content.readany():
+                peeked += piece
+                if len(peeked) > limit:
+                    return _too_large(limit)
+    except TimeoutError:
+        return invalid_request("The body arrived too slowly", "body", "Send the body without pauses.")
+    return Body(bytes(peeked), complete=True)
+
+
+def _too_large(limit: int) -> Refusal:
+    hint = f"This route reads its model from the body, which may have at most {limit} bytes."
+    return Refusal(Reason.TOO_LARGE, "Request body is too large", hint)
+
+
+async def answer_expectation(incoming: Incoming) -> None:
+    """Tell a client that waits with its body to send it (RFC 9110 §10.1.1); called once, when it is wanted."""
+    if incoming.values("expect") and incoming.request.transport is not None:
+        incoming.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def outgoing_body(incoming: Incoming, body: Body) -> tuple[bytes | AsyncIterator[bytes] | None, int | None]:
+    """What is sent to the backend, and its length if it is known: the bytes that were read, or the stream."""
+    if body.complete:
+        return body.peeked or None, len(body.peeked) if body.peeked or incoming.request.body_exists else None
+    if not incoming.request.body_exists:
+        return None, incoming.request.content_length
+    return _stream(incoming), incoming.request.content_length
+
+
+async def _stream(incoming: Incoming) -> AsyncIterator[bytes]:
+    await answer_expectation(incoming)
+    while piece := await incoming.request.content.readany():
+        yield piece

@@ -1,0 +1,159 @@
+"""Steps 5 to 7: forward the request, measure the answer, and end the hold, exactly once.
+
+| what happened                               | the hold is                                                 |
+|---------------------------------------------|-------------------------------------------------------------|
+| no answer, or one that is not 2xx           | released                                                    |
+| a small answer, cut on either side          | released: nothing of it was delivered                       |
+| a streamed answer, cut on either side       | settled or released by the route's `on_abort`               |
+| an answer that accepts a job                | bound to the job, and left open                             |
+| any other complete answer                   | settled: by its usage, or by the quote where it states none |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import perf_counter
+
+from aiohttp import web
+
+from policies.callers import Caller
+from policies.evaluate import Allow
+from policies.refusals import Refusal
+from proxy.headers import HeaderList
+from proxy.pipeline import forwarding, jobs, settlement
+from proxy.pipeline.exchange import Body, Held, Routed
+from proxy.pipeline.metering import Reader, reader_for
+from proxy.pipeline.recording import Recorder
+from proxy.pipeline.relay import begin, finish, is_small, pump, read_all, relay, write_small
+from proxy.services import Services
+from proxy.upstream.client import UpstreamAnswer
+from store.verbs import Release, Settle
+
+log = logging.getLogger(__name__)
+
+
+class Delivery:
+    """Forwards the requests of one process and brings their answers back."""
+
+    def __init__(self, services: Services, recorder: Recorder) -> None:
+        self._services = services
+        self._recorder = recorder
+        self._accepting: set[asyncio.Task[web.StreamResponse]] = set()
+
+    async def close(self) -> None:
+        """Wait for the jobs that backends are accepting at this moment."""
+        if self._accepting:
+            await asyncio.wait(self._accepting)
+
+    async def unmetered(self, routed: Routed, caller: Caller | None) -> web.StreamResponse | Refusal:
+        """A request that costs nothing. Answers about jobs are read as they pass by."""
+        poll = routed.route.settings.poll
+        if poll is None or caller is None:
+            async with await self._send(routed, forwarding.UNREAD, caller, None) as answer:
+                return await relay(routed.incoming, answer, [], None)
+        store = self._services.store
+        foreign = await jobs.foreign_job(poll, routed, caller, store)
+        if foreign is not None:
+            return foreign
+        async with await self._send(routed, forwarding.UNREAD, caller, None) as answer:
+            reader = reader_for(answer.headers, self._measured_limit, ())
+            if not is_small(answer):
+                response = await relay(routed.incoming, answer, [], reader)
+                await jobs.observe(poll, routed, caller, reader.documents(), store)
+                return response
+            # Whoever reads here that a job failed finds the refund in the balance at once.
+            body = await read_all(answer, reader)
+            await jobs.observe(poll, routed, caller, reader.documents(), store)
+            return await write_small(routed.incoming, answer, body, [])
+
+    async def metered(self, held: Held) -> web.StreamResponse:
+        """A request that is paid for."""
+        if held.admitted.asked.routed.route.settings.job is None:
+            return await self._metered(held)
+        # A backend that accepts a job is heard to the end even when the client leaves: the job runs all the same.
+        task = asyncio.create_task(self._metered(held))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+        return await asyncio.shield(task)
+
+    async def _send(self, routed: Routed, body: Body, caller: Caller | None, allow: Allow | None) -> UpstreamAnswer:
+        started = perf_counter()
+        answer = await forwarding.send(routed, body, caller, allow)
+        self._recorder.upstream_answered(routed.route.id, perf_counter() - started)
+        return answer
+
+    async def _metered(self, held: Held) -> web.StreamResponse:
+        asked = held.admitted.asked
+        async with self._ended_by(lambda: settlement.release_verb(held, "no answer")):
+            answer = await self._send(asked.routed, asked.body, held.admitted.caller, held.admitted.allow)
+        async with answer:
+            if not 200 <= answer.status < 300:
+                return await self._failed(held, answer)
+            pointers = [pointer for _, pointer in asked.routed.route.usage]
+            reader = reader_for(answer.headers, self._measured_limit, pointers)
+            return await (self._small if is_small(answer) else self._streamed)(held, answer, reader)
+
+    async def _failed(self, held: Held, answer: UpstreamAnswer) -> web.StreamResponse:
+        """A failed call costs nothing, and its answer passes as it is."""
+        hold, ledger = held.hold, self._services.store.ledger
+        ended = await ledger.release(hold.hold_id, hold.account_id, f"upstream answered {answer.status}")
+        return await relay(held.admitted.asked.routed.incoming, answer, settlement.headers_of(ended), None)
+
+    async def _small(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> web.StreamResponse:
+        """A short answer is read, settled and then sent: its headers state the true charge, durably taken."""
+        async with self._ended_by(lambda: settlement.release_verb(held, "answer cut short")):
+            body = await read_all(answer, reader)
+        headers = await self._end(held, answer, reader)
+        return await write_small(held.admitted.asked.routed.incoming, answer, body, headers)
+
+    async def _streamed(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> web.StreamResponse:
+        """A long answer goes out as it comes in, and is settled before its end is sent."""
+        incoming = held.admitted.asked.routed.incoming
+
+        def aborted() -> Settle | Release:
+            measured = settlement.measure(held, reader.documents(), complete=False)
+            return settlement.abort_verb(held, measured, answer.status, self._services.now() - incoming.received_at)
+
+        async with self._ended_by(aborted), self._recorder.streaming():
+            response = await begin(incoming, answer, settlement.funding_headers(held.hold))
+            await pump(answer, response, reader)
+        await self._end(held, answer, reader)
+        await finish(response)
+        return response
+
+    @asynccontextmanager
+    async def _ended_by(self, verb: Callable[[], Settle | Release]) -> AsyncIterator[None]:
+        """End the hold by `verb` when what is inside fails."""
+        ledger = self._services.store.ledger
+        try:
+            yield
+        except Exception:
+            # Before the client is told: who reads the balance then finds it as it should be.
+            await ledger.end(verb())
+            raise
+        except BaseException:
+            # The client has left. Nothing may be awaited any more, and nobody is there to be told.
+            ledger.end_soon(verb())
+            raise
+
+    async def _end(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> HeaderList:
+        """Settle a complete answer, or bind its hold to the job that it has accepted."""
+        routed, ledger, now = held.admitted.asked.routed, self._services.store.ledger, self._services.now()
+        documents = reader.documents()
+        if routed.route.settings.job is not None:
+            job_id = jobs.accepted_job(routed.route.settings.job, documents)
+            if job_id is not None:
+                return settlement.headers_of(await settlement.bind_job(held, job_id, ledger, now))
+            log.warning("no job id in the answer on route %s; the quote is charged", routed.route.id)
+        measured = settlement.measure(held, documents, complete=True)
+        latency = now - routed.incoming.received_at
+        ended = await ledger.settle(settlement.settle_verb(held, measured, answer.status, latency, "answered"))
+        self._recorder.settled(held, ended)
+        return settlement.headers_of(ended)
+
+    @property
+    def _measured_limit(self) -> int:
+        return self._services.settings.values.limits.measured

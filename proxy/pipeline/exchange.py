@@ -1,0 +1,93 @@
+"""The frozen values that the steps of a request hand down. Each step needs the one before, so no step can be skipped.
+
+Incoming ──▶ Routed ──▶ Asked ──▶ Admitted ──▶ Held ──▶ Measured
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from aiohttp import web
+
+from policies.callers import Caller
+from policies.evaluate import Allow
+from policies.rulebook import Rulebook
+from policies.terms import HoldId
+from proxy.headers import HeaderList
+from proxy.paths import Target
+from proxy.pipeline.routing import CompiledRoute
+from store.verbs import Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request whose line and headers can be read in one way only. Its id is the id of its hold as well."""
+
+    request: web.BaseRequest
+    id: HoldId
+    id_text: str
+    method: str
+    target: Target
+    headers: HeaderList
+    received_at: datetime
+
+    def values(self, name: str) -> list[str]:
+        """All values of a header, in order."""
+        return [value for key, value in self.headers if key.lower() == name]
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The request with its route."""
+
+    incoming: Incoming
+    route: CompiledRoute
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request body: the part that was read ahead, and whether that is all of it."""
+
+    peeked: bytes
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked for: the model, and how much of it as far as the request tells."""
+
+    routed: Routed
+    body: Body
+    model_key: str
+    units: Mapping[str, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Policy allows it. The same rulebook serves the request to its end."""
+
+    asked: Asked
+    caller: Caller
+    allow: Allow
+    rulebook: Rulebook
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Its price is taken aside, durably. From here on, something has to end the hold."""
+
+    admitted: Admitted
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the exchange consumed. `amount` is in the hold's unit; None means the quote."""
+
+    amount: int | None
+    units: Mapping[str, str]
+    estimated: bool

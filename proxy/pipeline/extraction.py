@@ -1,0 +1,184 @@
+"""What a request asks for: its model and its units, read from wherever the route says. Pure.
+
+Everything is read in the one way that the backend will read it, or the request is refused with 400: a value that is
+given twice, a body that is not what its content type says, a number out of range.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qsl
+
+from config.extractors import ModelSource, ProductSource, Source, UnitSource
+from config.routes import Route
+from policies.refusals import Refusal, invalid_request
+from proxy import strict_json
+from proxy.strict_json import Unreadable
+
+MAX_FIELDS = 1000
+"""Fields of a query or form: far above real ones, far below what makes parsing expensive."""
+
+MAX_MODEL_ID = 200
+"""Characters in a model id."""
+
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+
+
+class _Refused(Exception):
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.error)
+        self.refusal = refusal
+
+
+@dataclass(frozen=True, slots=True)
+class RequestParts:
+    """The readable parts of a request. Query and body are parsed once, when first needed."""
+
+    parameters: Mapping[str, str]
+    query: str
+    header: Callable[[str], Sequence[str]]
+    content_types: Sequence[str]
+    body: bytes
+    parsed: dict[str, Any]
+
+
+def extract(route: Route, parts: RequestParts) -> tuple[str, dict[str, Decimal]] | Refusal:
+    """The model's key and the units of a request, or why they cannot be told."""
+    assert route.model is not None, "only metered routes are extracted from, and they have a model"
+    try:
+        model_key = _model_key(route, route.model, parts)
+        units = {name: _unit(name, source, parts) for name, source in route.units.items()}
+    except _Refused as refused:
+        return refused.refusal
+    except Unreadable as error:
+        return invalid_request(f"The request cannot be read: {error}", "body")
+    return model_key, {name: value for name, value in units.items() if value is not None}
+
+
+def _model_key(route: Route, source: ModelSource, parts: RequestParts) -> str:
+    name = _place(source)
+    values = _values(source, parts)
+    if len(values) != 1:
+        problem = "is missing" if not values else "is given more than once"
+        raise _Refused(invalid_request(f"The model {problem}", name, f"Name one model in {name}."))
+    value = values[0]
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_MODEL_ID or not value.isprintable() or " " in value:
+        hint = "Name the model by its id, a text."
+        raise _Refused(invalid_request("The model is not a valid model id", name, hint))
+    return value if value.startswith(f"{route.app}:") else f"{route.app}:{value}"
+
+
+def _unit(name: str, source: UnitSource | ProductSource, parts: RequestParts) -> Decimal | None:
+    if isinstance(source, UnitSource):
+        return _single_unit(name, source, parts)
+    product = Decimal(1)
+    for factor in source.product:
+        value = _single_unit(name, factor, parts)
+        if value is None:
+            return None
+        product *= value
+    return product
+
+
+def _single_unit(name: str, source: UnitSource, parts: RequestParts) -> Decimal | None:
+    found = [_number(name, source, value) for value in _values(source, parts)]
+    if not found:
+        if source.default is None and not source.optional:
+            hint = f"Give a number from {source.min} to {source.max} in {_place(source)}."
+            raise _Refused(invalid_request(f"{name} is missing", _place(source), hint))
+        return source.default
+    if len(found) > 1 and source.json_ is None:
+        raise _Refused(invalid_request(f"{name} is given more than once", _place(source)))
+    # Several known spellings, such as max_tokens and max_completion_tokens: the backend might follow any of them.
+    return max(found)
+
+
+def _number(name: str, source: UnitSource, value: object) -> Decimal:
+    if source.length:
+        number = Decimal(len(value)) if isinstance(value, list) else None
+    elif isinstance(value, str) and source.json_ is None:
+        number = Decimal(value) if _NUMBER.fullmatch(value) else None
+    else:
+        number = Decimal(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) else None
+    if number is None or not source.min <= number <= source.max:
+        what = "items" if source.length else "a number"
+        error = f"{name} is out of range: expected {what} from {source.min} to {source.max}"
+        raise _Refused(invalid_request(error, _place(source)))
+    return number
+
+
+def _place(source: Source) -> str:
+    """The place of a value as people call it, for messages."""
+    if source.json_ is not None:
+        return source.json_[0]
+    kind, name = next(iter(source.places.items()))
+    return f"{kind} {name}"
+
+
+def _values(source: Source, parts: RequestParts) -> list[Any]:
+    """All values at the place of `source`; null counts as absent."""
+    if source.json_ is not None:
+        document = _json(parts)
+        found = [strict_json.find(document, strict_json.tokens(pointer)) for pointer in source.json_]
+        return [value for value in found if value is not None]
+    if source.path is not None:
+        return [parts.parameters[source.path]]
+    if source.query is not None:
+        return _fields(parts, "query", parts.query).get(source.query, [])
+    if source.header is not None:
+        return list(parts.header(source.header.lower()))
+    if source.form is not None:
+        return _fields(parts, "form", _form_text(parts)).get(source.form, [])
+    return [source.const]
+
+
+def _json(parts: RequestParts) -> Any:
+    if "json" not in parts.parsed:
+        _expect_content_type(parts, _is_json, "application/json")
+        parts.parsed["json"] = strict_json.parse(parts.body)
+    return parts.parsed["json"]
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+def _expect_content_type(parts: RequestParts, fits: Callable[[str], bool], expected: str) -> None:
+    """A body read as JSON that its backend reads as a form would be another request there."""
+    if len(parts.content_types) > 1:
+        raise _Refused(invalid_request("Several content types were sent", "Content-Type"))
+    if not parts.content_types:
+        return
+    media_type, _, parameters = parts.content_types[0].partition(";")
+    charset = re.search(r"charset\s*=\s*\"?([\w-]+)", parameters, re.IGNORECASE)
+    if not fits(media_type.strip().lower()) or (charset is not None and charset[1].lower() not in ("utf-8", "utf8")):
+        hint = f"Send the body as {expected} in UTF-8."
+        raise _Refused(invalid_request("The content type does not fit this route", "Content-Type", hint))
+
+
+def _form_text(parts: RequestParts) -> str:
+    expected = "application/x-www-form-urlencoded"
+    _expect_content_type(parts, lambda media_type: media_type == expected, expected)
+    try:
+        return parts.body.decode("ascii")
+    except UnicodeDecodeError:
+        raise Unreadable("the form is not percent-encoded") from None
+
+
+def _fields(parts: RequestParts, kind: str, text: str) -> dict[str, list[str]]:
+    """The fields of a query or form (WHATWG URL, application/x-www-form-urlencoded), each with all its values."""
+    if kind not in parts.parsed:
+        try:
+            pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+        except ValueError:
+            raise Unreadable(f"the {kind} has more than {MAX_FIELDS} fields, or is not UTF-8") from None
+        fields: dict[str, list[str]] = {}
+        for name, value in pairs:
+            fields.setdefault(name, []).append(value)
+        parts.parsed[kind] = fields
+    result: dict[str, list[str]] = parts.parsed[kind]
+    return result

@@ -1,0 +1,52 @@
+"""Step 5: sending the request to its backend, and what is refused when that fails."""
+
+from __future__ import annotations
+
+from policies.callers import Caller
+from policies.evaluate import Allow
+from policies.refusals import Reason, Refusal
+from policies.terms import Credential
+from proxy.headers import HeaderList, end_to_end, with_forwarded_for, without
+from proxy.pipeline.body import outgoing_body
+from proxy.pipeline.exchange import Body, Routed
+from proxy.upstream.client import Outgoing, UpstreamAnswer, UpstreamTimeout, UpstreamUnreachable
+
+UNREAD = Body(b"", complete=False)
+"""A body of which nothing was read ahead."""
+
+
+async def send(routed: Routed, body: Body, caller: Caller | None, allow: Allow | None) -> UpstreamAnswer:
+    """The head of the backend's answer. Raises UpstreamUnreachable, UpstreamTimeout or UpstreamBroken."""
+    incoming = routed.incoming
+    headers = with_forwarded_for(end_to_end(incoming.headers), incoming.request.remote)
+    if caller is not None:
+        if caller.credential is Credential.API_KEY:
+            # Our own key is of no use to the backend, and not for it to see.
+            headers = without(headers, ["Authorization", "X-Api-Key"])
+        headers += _identity(caller, allow)
+    headers.append(("X-Request-Id", incoming.id_text))
+    payload, length = outgoing_body(incoming, body)
+    return await routed.route.upstream.send(Outgoing(incoming.method, incoming.target.raw, headers, payload, length))
+
+
+def _identity(caller: Caller, allow: Allow | None) -> HeaderList:
+    """Who calls, for the backend. User ids come from tokens, so they are kept to one line of ASCII."""
+    headers = [
+        ("X-Farebox-User", caller.user_id.encode("ascii", "backslashreplace").decode()),
+        ("X-Farebox-Account", str(caller.account.account_id)),
+    ]
+    return (
+        headers if allow is None else [*headers, ("X-Farebox-Tier", allow.tier), ("X-Farebox-Model", allow.model.key)]
+    )
+
+
+def refusal_for(error: Exception) -> Refusal:
+    """What the client is told about a backend that failed before its answer."""
+    if isinstance(error, UpstreamUnreachable):
+        hint = "Nothing was charged; try again later."
+        return Refusal(Reason.UPSTREAM_UNREACHABLE, "The service behind this route cannot be reached", hint)
+    if isinstance(error, UpstreamTimeout):
+        hint = "Nothing was charged; try again later."
+        return Refusal(Reason.UPSTREAM_TIMEOUT, "The service behind this route did not answer in time", hint)
+    hint = "Nothing was charged; the request may have been acted on, so look before trying again."
+    return Refusal(Reason.UPSTREAM_BROKEN, "The service behind this route broke the connection", hint)

@@ -1,0 +1,59 @@
+"""Step 8: what is written down about a request beside the ledger: counters and one log line. Never a secret.
+
+Recording fails open: a request is never refused because it could not be counted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from policies.refusals import Refusal
+from proxy.metrics import Metrics
+from proxy.pipeline.exchange import Held
+from store.verbs import Ended, Refused
+
+log = logging.getLogger("farebox.requests")
+
+
+class Recorder:
+    """Counts and logs the requests of one process."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def answered(self, request_id: str, route_id: str | None, method: str, status: int) -> None:
+        self._metrics.request(route_id, "forwarded", status)
+        log.info("%s %s route=%s status=%d", request_id, method, route_id, status)
+
+    def refused(self, request_id: str, route_id: str | None, method: str, refusal: Refusal, status: int) -> None:
+        self._metrics.request(route_id, refusal.reason, status)
+        log.info("%s %s route=%s status=%d refused=%s", request_id, method, route_id, status, refusal.reason)
+
+    def managed(self, request_id: str, endpoint: str, status: int) -> None:
+        """A request of the management API was answered."""
+        self._metrics.request("management", "answered", status)
+        log.info("%s %s status=%d", request_id, endpoint, status)
+
+    def reserving(self, seconds: float) -> None:
+        """The ledger has answered a reservation, in whichever way."""
+        self._metrics.reserved(seconds)
+
+    def upstream_answered(self, route_id: str, seconds: float) -> None:
+        """The head of a backend's answer is there."""
+        self._metrics.upstream_answered(route_id, seconds)
+
+    @asynccontextmanager
+    async def streaming(self) -> AsyncIterator[None]:
+        """While an answer is being relayed piece by piece."""
+        self._metrics.stream_opened()
+        try:
+            yield
+        finally:
+            self._metrics.stream_closed()
+
+    def settled(self, held: Held, outcome: Ended | Refused) -> None:
+        """A hold ended with an answer."""
+        if isinstance(outcome, Refused):
+            log.error("hold %s could not be settled: %s", held.hold.hold_id, outcome)

@@ -1,0 +1,137 @@
+"""Writing to the client: an answer of the backend as it is, or one of Farebox's own.
+
+Whatever ends a client's connection early ends here as Truncated, so that nobody takes half an answer for a whole one
+and nobody mistakes a client that left for a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+
+from proxy.errors import Answer
+from proxy.headers import HeaderList, end_to_end
+from proxy.pipeline.exchange import Incoming
+from proxy.pipeline.metering import Reader
+from proxy.upstream.client import UpstreamAnswer, UpstreamBroken, UpstreamTimeout
+
+SMALL = 64 * 2**10
+"""Bytes: an answer up to this length is written at once, with its true charge in the headers."""
+
+
+class Truncated(Exception):
+    """The client's connection is over before the answer was. Nothing more can be said to the client."""
+
+    def __init__(self, response: web.StreamResponse) -> None:
+        super().__init__("the connection ended before the answer")
+        self.response = response
+
+
+class Relayed(web.StreamResponse):
+    """A response with exactly the headers it was given: aiohttp adds a server name, a date and a content type."""
+
+    def __init__(self, status: int, reason: str | None, headers: HeaderList, *, at_once: bool) -> None:
+        super().__init__(status=status, reason=reason, headers=CIMultiDict(headers))
+        self._given = {name.lower() for name, _ in headers}
+        # Head and body then leave in one write.
+        self._send_headers_immediately = not at_once
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        for name in (hdrs.SERVER, hdrs.DATE, hdrs.CONTENT_TYPE):
+            if name.lower() not in self._given:
+                self.headers.popall(name, None)
+
+
+async def write_answer(request: web.BaseRequest, answer: Answer, extra: HeaderList) -> web.StreamResponse:
+    """An answer of Farebox's own. When the request's body was not read, nothing of it may become the next request."""
+    headers = [*answer.headers, *extra, ("Content-Length", str(len(answer.body)))]
+    response = Relayed(answer.status, None, headers, at_once=True)
+    if not request.content.at_eof():
+        response.force_close()
+    with _client_may_leave(response):
+        await response.prepare(request)
+        await response.write_eof(b"" if request.method == "HEAD" else answer.body)
+    return response
+
+
+async def relay(
+    incoming: Incoming, answer: UpstreamAnswer, extra: HeaderList, reader: Reader | None
+) -> web.StreamResponse:
+    """The backend's answer, passed on as it is; `reader` sees it too."""
+    if is_small(answer):
+        return await write_small(incoming, answer, await read_all(answer, reader), extra)
+    response = await begin(incoming, answer, extra)
+    await pump(answer, response, reader)
+    await finish(response)
+    return response
+
+
+def is_small(answer: UpstreamAnswer) -> bool:
+    return answer.length is not None and answer.length <= SMALL
+
+
+async def read_all(answer: UpstreamAnswer, reader: Reader | None) -> bytes:
+    """The whole body of a small answer."""
+    pieces = []
+    while piece := await answer.read():
+        pieces.append(piece)
+        if reader is not None:
+            reader.feed(piece)
+    return b"".join(pieces)
+
+
+async def write_small(incoming: Incoming, answer: UpstreamAnswer, body: bytes, extra: HeaderList) -> web.StreamResponse:
+    """Head and body at once."""
+    response = _response(incoming, answer, extra, at_once=True)
+    with _client_may_leave(response):
+        await response.prepare(incoming.request)
+        await response.write_eof(body)
+    return response
+
+
+async def begin(incoming: Incoming, answer: UpstreamAnswer, extra: HeaderList) -> web.StreamResponse:
+    """The head of an answer that is streamed."""
+    response = _response(incoming, answer, extra, at_once=False)
+    with _client_may_leave(response):
+        await response.prepare(incoming.request)
+    return response
+
+
+async def pump(answer: UpstreamAnswer, response: web.StreamResponse, reader: Reader | None) -> None:
+    """Pieces passed on as they arrive; a slow client holds the backend back."""
+    try:
+        with _client_may_leave(response):
+            while piece := await answer.read():
+                if reader is not None:
+                    reader.feed(piece)
+                await response.write(piece)
+    except (UpstreamBroken, UpstreamTimeout) as error:
+        # The head is out: the only honest end of a truncated answer is a truncated answer.
+        request = response._req
+        if request is not None and request.transport is not None:
+            request.transport.abort()
+        raise Truncated(response) from error
+
+
+async def finish(response: web.StreamResponse) -> None:
+    with _client_may_leave(response):
+        await response.write_eof()
+
+
+@contextmanager
+def _client_may_leave(response: web.StreamResponse) -> Iterator[None]:
+    try:
+        yield
+    except ConnectionError as error:
+        raise Truncated(response) from error
+
+
+def _response(incoming: Incoming, answer: UpstreamAnswer, extra: HeaderList, *, at_once: bool) -> Relayed:
+    headers = [*end_to_end(answer.headers), *extra, ("X-Request-Id", incoming.id_text)]
+    if answer.length is not None:
+        headers.append(("Content-Length", str(answer.length)))
+    return Relayed(answer.status, answer.reason, headers, at_once=at_once)

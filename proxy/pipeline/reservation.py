@@ -1,0 +1,87 @@
+"""Steps 2 to 4: identify, evaluate, reserve. Policy decides, the ledger takes, and both see the same account.
+
+Identity and entitlement come from memory; the ledger compares the account's revision in the transaction that takes
+the funds. When the account has changed meanwhile, nothing was taken and everything is decided again.
+"""
+
+from __future__ import annotations
+
+from policies.callers import Caller
+from policies.evaluate import Allow, evaluate
+from policies.refusals import Refusal, account_frozen, insufficient_credits, quota_exceeded, store_unavailable
+from policies.terms import OnDeadline
+from proxy.pipeline.exchange import Admitted, Asked, Held, Incoming
+from proxy.services import Services
+from store.verbs import Hold, LacksCredits, LacksQuota, QuotaTerms, Refused, Request, Reserve
+
+ATTEMPTS = 3
+"""Decisions of one request: an account that changes three times while one request is decided is being attacked."""
+
+
+async def identify(incoming: Incoming, services: Services) -> Caller | Refusal:
+    """Who calls, and not whether they may."""
+    return await services.identifier.identify(incoming.values("authorization"), incoming.values("x-api-key"))
+
+
+async def reserve(asked: Asked, caller: Caller | Refusal, services: Services) -> Held | Refusal:
+    """The quote, taken aside for a caller whom policy allows."""
+    for _ in range(ATTEMPTS):
+        if isinstance(caller, Refusal):
+            return caller
+        rulebook = services.rulebooks.current
+        allow = evaluate(caller, asked.model_key, asked.units, rulebook, services.now())
+        if isinstance(allow, Refusal):
+            return allow
+        admitted = Admitted(asked, caller, allow, rulebook)
+        outcome = await services.store.ledger.reserve(_verb(admitted, services))
+        if outcome is not Refused.STALE:
+            return _held(admitted, outcome)
+        services.identifier.forget(caller)
+        caller = await identify(asked.routed.incoming, services)
+    return store_unavailable()
+
+
+def _held(admitted: Admitted, outcome: Hold | LacksCredits | LacksQuota | Refused) -> Held | Refusal:
+    match outcome:
+        case Hold():
+            return Held(admitted, outcome)
+        case LacksCredits():
+            return insufficient_credits(outcome.required, outcome.current)
+        case LacksQuota():
+            return quota_exceeded(outcome.metric, outcome.used, outcome.limit, outcome.resets_at)
+        case _:
+            # The account is gone between identification and reservation.
+            return account_frozen()
+
+
+def _verb(admitted: Admitted, services: Services) -> Reserve:
+    asked, allow, caller = admitted.asked, admitted.allow, admitted.caller
+    route, incoming = asked.routed.route.settings, asked.routed.incoming
+    request = Request(
+        user_id=caller.user_id,
+        key_id=caller.key_id,
+        model_key=asked.model_key,
+        action=route.action or route.id,
+        route_id=route.id,
+        policy_revision=allow.revision,
+        rule=allow.rule,
+        price_version=allow.model.price.version,
+        units={name: str(value) for name, value in asked.units.items()},
+    )
+    return Reserve(
+        hold_id=incoming.id,
+        account_id=allow.account.account_id,
+        revision=allow.account.revision,
+        fundings=allow.quote.fundings,
+        credits=allow.quote.credits,
+        quota=allow.quote.quota,
+        quota_terms=_quota_terms(allow),
+        request=request,
+        deadline=services.now() + services.settings.values.limits.request_deadline,
+        on_deadline=OnDeadline(route.on_crash),
+    )
+
+
+def _quota_terms(allow: Allow) -> QuotaTerms | None:
+    plan = allow.plan
+    return None if plan is None else QuotaTerms(plan.daily_quota, plan.monthly_quota, plan.version_id)

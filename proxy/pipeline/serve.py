@@ -1,0 +1,142 @@
+"""The data plane: one request from its arrival to its record, read from top to bottom.
+
+    receive ▶ route ▶ identify ▶ resolve ▶ evaluate and reserve ▶ forward ▶ measure ▶ settle ▶ record
+
+Before `reserve` nothing is taken, and a refusal costs nothing. After it the hold is ended by exactly one of: the
+settlement of a complete answer, the release of a failed one, the abort rule for a client that leaves, the job that
+the backend has accepted, or the hold's deadline if this process dies.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+
+from aiohttp import web
+
+from policies.refusals import Reason, Refusal, store_unavailable
+from proxy.errors import STATUS, answer_to
+from proxy.management.api import Management
+from proxy.management.endpoint import Endpoint
+from proxy.paths import Found
+from proxy.pipeline import forwarding
+from proxy.pipeline.body import read_ahead
+from proxy.pipeline.delivery import Delivery
+from proxy.pipeline.exchange import Asked, Incoming, Routed
+from proxy.pipeline.extraction import RequestParts, extract
+from proxy.pipeline.receiving import receive
+from proxy.pipeline.recording import Recorder
+from proxy.pipeline.relay import Truncated, write_answer
+from proxy.pipeline.reservation import identify, reserve
+from proxy.pipeline.routing import Routes
+from proxy.services import Services
+from proxy.upstream.client import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from store.engine import StoreUnavailable
+from store.ids import id_text
+
+log = logging.getLogger(__name__)
+
+
+class Pipeline:
+    """Serves the requests of one process."""
+
+    def __init__(self, services: Services, routes: Routes, management: Management, recorder: Recorder) -> None:
+        self._services = services
+        self._routes = routes
+        self._management = management
+        self._recorder = recorder
+        self._delivery = Delivery(services, recorder)
+
+    async def close(self) -> None:
+        await self._delivery.close()
+
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The answer to a request. Refusals and faults become answers here; only a cancellation is raised."""
+        request_id = self._services.store.ids.next()
+        incoming = receive(request, request_id, self._services.now())
+        if isinstance(incoming, Incoming):
+            endpoint = self._management.find(incoming.method, incoming.target)
+            if endpoint is not None:
+                return await self._managed(incoming, endpoint)
+        routed = incoming if isinstance(incoming, Refusal) else self._route(incoming)
+        result: web.StreamResponse | Refusal
+        try:
+            result = routed if isinstance(routed, Refusal) else await self._exchange(routed)
+        except Truncated as cut:
+            result = cut.response
+        except StoreUnavailable as error:
+            log.error("the store cannot answer: %s", error)
+            result = store_unavailable()
+        except (UpstreamUnreachable, UpstreamTimeout, UpstreamBroken) as error:
+            log.warning("%s", error)
+            result = forwarding.refusal_for(error)
+        except Exception:
+            # Our own fault: the caller learns nothing about it, the log everything.
+            log.exception("request %s failed", id_text(request_id))
+            result = Refusal(Reason.INTERNAL, "Internal error", "Report the request id to the operator.")
+        return await self._record(request, id_text(request_id), routed, result)
+
+    def _route(self, incoming: Incoming) -> Routed | Refusal:
+        found = self._routes.find(incoming.method, incoming.target)
+        return found if isinstance(found, Refusal) else Routed(incoming, found.value, found.parameters)
+
+    async def _managed(self, incoming: Incoming, endpoint: Found[Endpoint]) -> web.StreamResponse:
+        """A request for Farebox itself."""
+        answer = await self._management.serve(endpoint, incoming.request, incoming.target, incoming.id_text)
+        self._recorder.managed(incoming.id_text, endpoint.value.name, answer.status)
+        return await write_answer(incoming.request, answer, [("X-Request-Id", incoming.id_text)])
+
+    async def _exchange(self, routed: Routed) -> web.StreamResponse | Refusal:
+        """Every step of a request whose route is known."""
+        access = routed.route.settings.access
+        if access == "open":
+            return await self._delivery.unmetered(routed, None)
+        caller = await identify(routed.incoming, self._services)
+        if isinstance(caller, Refusal):
+            return caller
+        if access == "account":
+            return await self._delivery.unmetered(routed, caller)
+        asked = await self._resolve(routed)
+        if isinstance(asked, Refusal):
+            return asked
+        started = perf_counter()
+        held = await reserve(asked, caller, self._services)
+        self._recorder.reserving(perf_counter() - started)
+        if isinstance(held, Refusal):
+            return held
+        return await self._delivery.metered(held)
+
+    async def _resolve(self, routed: Routed) -> Asked | Refusal:
+        """The model and the units that the request asks for."""
+        limits = self._services.settings.values.limits
+        incoming, body = routed.incoming, forwarding.UNREAD
+        if routed.route.reads_body:
+            read = await read_ahead(incoming, limits.peek, limits.body_timeout)
+            if isinstance(read, Refusal):
+                return read
+            body = read
+        content_types = incoming.values("content-type")
+        query = incoming.target.query
+        parts = RequestParts(routed.parameters, query, incoming.values, content_types, body.peeked, {})
+        extracted = extract(routed.route.settings, parts)
+        return extracted if isinstance(extracted, Refusal) else Asked(routed, body, *extracted)
+
+    async def _record(
+        self,
+        request: web.BaseRequest,
+        request_id: str,
+        routed: Routed | Refusal,
+        result: web.StreamResponse | Refusal,
+    ) -> web.StreamResponse:
+        """Count and log the request; a refusal is written now, in the shape of its route."""
+        route = None if isinstance(routed, Refusal) else routed.route
+        route_id = route.id if route else None
+        if not isinstance(result, Refusal):
+            self._recorder.answered(request_id, route_id, request.method, result.status)
+            return result
+        self._recorder.refused(request_id, route_id, request.method, result, STATUS[result.reason])
+        answer = answer_to(result, request_id, self._services.now(), route.settings.errors if route else "origin")
+        try:
+            return await write_answer(request, answer, [("X-Request-Id", request_id)])
+        except Truncated as cut:
+            return cut.response

@@ -1,0 +1,93 @@
+"""Step 7: how a hold ends. Exactly once, whatever happens to the client, the backend or this process.
+
+A verb that was submitted is carried out even when the task that waits for it is cancelled, and an open hold is its
+own durable record: what this process cannot end, its deadline does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from policies.pricing import cost, to_credits
+from policies.terms import Funding, OnDeadline
+from proxy.headers import HeaderList
+from proxy.pipeline.exchange import Held, Measured
+from proxy.pipeline.metering import usage_in
+from store.ledger import Ledger
+from store.verbs import BindJob, Ended, Hold, Refused, Release, Settle, Usage
+
+log = logging.getLogger(__name__)
+
+
+def measure(held: Held, documents: Sequence[Any], complete: bool) -> Measured:
+    """What the exchange consumed, by what its answer says; `complete` tells whether all of the answer was seen."""
+    asked, route = held.admitted.asked, held.admitted.asked.routed.route
+    quoted = {name: str(value) for name, value in asked.units.items()}
+    if not route.usage:
+        return Measured(None, quoted, estimated=False)
+    stated = usage_in(documents, route.usage)
+    if stated is None:
+        if complete:
+            log.warning("no usable usage in the answer on route %s; the quote is charged", route.id)
+        return Measured(None, quoted, estimated=True)
+    units: dict[str, Decimal] = {**asked.units, **stated}
+    amount = None if held.hold.funding is Funding.QUOTA else cost(held.admitted.allow.model.price, units)
+    return Measured(amount, {name: str(value) for name, value in units.items()}, estimated=False)
+
+
+def settle_verb(held: Held, measured: Measured, status: int, latency: timedelta, reason: str) -> Settle:
+    usage = Usage(measured.units, measured.estimated, status, latency // timedelta(milliseconds=1))
+    return Settle(held.hold.hold_id, held.hold.account_id, measured.amount, usage, reason)
+
+
+def release_verb(held: Held, reason: str) -> Release:
+    return Release(held.hold.hold_id, held.hold.account_id, reason)
+
+
+def abort_verb(held: Held, measured: Measured, status: int, latency: timedelta) -> Settle | Release:
+    """What a client that leaves in the middle of an answer owes, by its route's rule."""
+    rule = held.admitted.asked.routed.route.settings.on_abort
+    if rule == "release":
+        return release_verb(held, "aborted")
+    if rule == "quote":
+        measured = Measured(None, measured.units, estimated=True)
+    return settle_verb(held, measured, status, latency, "aborted")
+
+
+async def bind_job(held: Held, job_id: str, ledger: Ledger, now: datetime) -> Hold | Ended | Refused:
+    """Leave the hold open for a job that the backend has accepted, until the job ends or its deadline."""
+    job = held.admitted.asked.routed.route.settings.job
+    assert job is not None, "only routes with a job bind one"
+    hold = held.hold
+    verb = BindJob(hold.hold_id, hold.account_id, job_id, now + job.deadline, OnDeadline(job.on_deadline))
+    outcome = await ledger.bind_job(verb)
+    if outcome is Refused.JOB_TAKEN:
+        # The backend answered with a job that is paid for already: nothing new was started.
+        return await ledger.release(hold.hold_id, hold.account_id, "job is paid for already")
+    return outcome
+
+
+def headers_of(outcome: Hold | Ended | Refused) -> HeaderList:
+    """`funding_headers` of an outcome; a hold that could not be found has none to show."""
+    return [] if isinstance(outcome, Refused) else funding_headers(outcome)
+
+
+def funding_headers(outcome: Hold | Ended) -> HeaderList:
+    """What the caller is told: who paid, how much was charged or is still reserved, and what is left."""
+    amount = outcome.amount if isinstance(outcome, Hold) else outcome.charged
+    label = "X-Farebox-Reserved" if isinstance(outcome, Hold) else "X-Farebox-Charged"
+    if outcome.funding is Funding.QUOTA:
+        shown, left, remaining = str(amount), "X-Farebox-Quota-Remaining", str(outcome.available)
+    else:
+        shown, left, remaining = credits_text(amount), "X-Farebox-Credits-Remaining", credits_text(outcome.available)
+    return [("X-Farebox-Funding", str(outcome.funding)), (label, shown), (left, remaining)]
+
+
+def credits_text(micro_credits: int) -> str:
+    """Credits as decimal text without an exponent."""
+    credits = to_credits(micro_credits)
+    return str(credits) if isinstance(credits, int) else f"{credits:.6f}".rstrip("0")

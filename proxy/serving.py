@@ -1,0 +1,115 @@
+"""`farebox serve`: one process that answers requests, with the scheduler and further workers as its children.
+
+A child that dies is started again, more slowly each time; a crash of the scheduler never touches a request. The
+children watch their parent and end with it, also when it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.log import set_up_log
+from config.settings import LoadedSettings, load_settings
+from proxy.app import Farebox, farebox, listen
+from proxy.watching import reload
+
+log = logging.getLogger(__name__)
+
+STEADY_S = 30
+"""A child that ran this long is considered well again, and its next restart does not wait."""
+
+MAX_PAUSE_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What the command line says. `inherited` is the descriptor of a listening socket, in further workers."""
+
+    config: Path
+    workers: int = 1
+    jobs: bool = True
+    inherited: int | None = None
+
+
+async def serve(options: ServeOptions, announce: Callable[[Farebox], None] = lambda _: None) -> None:
+    """Serve until SIGTERM or SIGINT. Raises InvalidDocument, CannotStart, SchemaOutdated or StoreUnavailable."""
+    settings = load_settings(options.config, os.environ)
+    set_up_log(settings.values.log)
+    await serve_settings(settings, options, announce)
+
+
+async def serve_settings(settings: LoadedSettings, options: ServeOptions, announce: Callable[[Farebox], None]) -> None:
+    """`serve` with settings that are loaded already."""
+    if options.inherited is not None:
+        public, admin = socket.socket(fileno=options.inherited), None
+        public.setblocking(False)
+    else:
+        public, admin = listen(settings.values.listen), listen(settings.values.admin.listen)
+    stop = asyncio.Event()
+    async with farebox(settings, public, admin) as running:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        reloads: set[asyncio.Task[object]] = set()
+        loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(asyncio.create_task(reload(running.services))))
+        children = [asyncio.create_task(_keep_running(command, public)) for command in _children(options, public)]
+        announce(running)
+        parent = asyncio.create_task(_parent_gone(stop)) if options.inherited is not None else None
+        await stop.wait()
+        log.info("stopping: new requests are refused, running ones may finish")
+        for child in children:
+            child.cancel()
+        await asyncio.gather(*children, return_exceptions=True)
+        if parent is not None:
+            parent.cancel()
+
+
+def _children(options: ServeOptions, public: socket.socket) -> list[list[str]]:
+    """The commands of the child processes."""
+    if options.inherited is not None:
+        return []
+    farebox_command = [sys.executable, "-m", "proxy.cli"]
+    config = ["--config", str(options.config)]
+    worker = [*farebox_command, "serve", *config, "--no-jobs", "--inherited", str(public.fileno())]
+    scheduler = [*farebox_command, "jobs", *config, "--parent-pid", str(os.getpid())]
+    return [worker] * (options.workers - 1) + ([scheduler] if options.jobs else [])
+
+
+async def _keep_running(command: Sequence[str], public: socket.socket) -> None:
+    """Run a child, and start it again when it ends; end it when cancelled."""
+    pause_s = 1.0
+    while True:
+        started = asyncio.get_running_loop().time()
+        child = await asyncio.create_subprocess_exec(
+            *command, pass_fds=[public.fileno()], stdin=asyncio.subprocess.DEVNULL
+        )
+        try:
+            status = await child.wait()
+        except asyncio.CancelledError:
+            with suppress(ProcessLookupError):
+                child.terminate()
+            await child.wait()
+            raise
+        if asyncio.get_running_loop().time() - started > STEADY_S:
+            pause_s = 1.0
+        log.error("%s ended with status %d; starting it again in %.0f s", command[3], status, pause_s)
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, MAX_PAUSE_S)
+
+
+async def _parent_gone(stop: asyncio.Event) -> None:
+    """A worker whose parent was killed must not go on alone on its port."""
+    parent = os.getppid()
+    while os.getppid() == parent:  # noqa: ASYNC110 - the system tells nobody; asking is the only way
+        await asyncio.sleep(1)
+    stop.set()

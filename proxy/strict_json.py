@@ -1,0 +1,71 @@
+"""JSON read in the one way that every parser agrees on, or refused.
+
+Parsers differ on repeated keys (the first or the last wins, some ignore case), on NaN, on encodings and on numbers
+too large for them (RFC 8259 §4, §6, §8.1). What Farebox judged has to be what the backend reads, so a document that
+could be read in two ways is refused where it matters: on the way to a value that decides.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any, NoReturn
+
+
+class Unreadable(ValueError):
+    """The document, or the way to the value asked for, is malformed or ambiguous; the message says how."""
+
+
+class _Repeated(dict[str, Any]):
+    """An object in which a key is given twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    return result if len(result) == len(pairs) else _Repeated(result)
+
+
+def _constant(name: str) -> NoReturn:
+    raise Unreadable(f"{name} is not JSON")
+
+
+def parse(body: bytes) -> Any:
+    """The document in a UTF-8 `body`, with exact numbers. Raises Unreadable."""
+    try:
+        return json.loads(
+            body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant, parse_float=Decimal
+        )
+    except UnicodeDecodeError:
+        raise Unreadable("the body is not UTF-8") from None
+    except RecursionError:
+        raise Unreadable("the body is nested too deeply") from None
+    except Unreadable:
+        raise
+    except ValueError as error:
+        raise Unreadable(f"the body is not JSON: {str(error)[:120]}") from None
+
+
+def tokens(pointer: str) -> tuple[str, ...]:
+    """The reference tokens of an RFC 6901 pointer."""
+    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:])
+
+
+def find(document: Any, path: tuple[str, ...]) -> Any:
+    """The value at the end of `path`, or None when it is absent. Raises Unreadable when the way is ambiguous."""
+    for token in path:
+        if isinstance(document, dict):
+            _check_unambiguous(document, token)
+            document = document.get(token)
+        elif isinstance(document, list) and token.isascii() and token.isdigit() and int(token) < len(document):
+            document = document[int(token)]
+        else:
+            return None
+    return document
+
+
+def _check_unambiguous(document: dict[str, Any], key: str) -> None:
+    if isinstance(document, _Repeated):
+        raise Unreadable(f"a key is given twice beside {key!r}")
+    folded = key.casefold()
+    if any(other != key and other.casefold() == folded for other in document):
+        raise Unreadable(f"the key {key!r} is given in two spellings")

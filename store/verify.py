@@ -1,0 +1,77 @@
+"""The laws of the ledger, checked on a database: by `farebox ledger verify`, and by the tests after every step.
+
+It reads only, on the one snapshot of its connection, along primary keys and a chunk at a time: the database adds up,
+and memory holds one chunk's accounts whatever the number of rows. Nothing is repaired here; a breach is a bug, or
+somebody else's hand in the tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from store.findings import Findings, Progress, chunks
+from store.tables import accounts, holds, subscriptions, usage_events
+from store.verify_accounts import check_balances, check_charges, check_grants, check_provenance, check_windows
+from store.verify_rows import (
+    check_histories,
+    check_holds,
+    check_holds_of_usage,
+    check_one_current,
+    check_usage_of_holds,
+)
+
+ACCOUNTS_AT_ONCE = 200
+"""Accounts in memory at once, each with its windows and its open holds."""
+
+ROWS_AT_ONCE = 5_000
+"""Rows that one statement of the other passes looks at: some milliseconds, so that progress is seen to move."""
+
+LAWS = {
+    "balances": "An account's posted credits are the sum of its ledger entries.",
+    "entries": "Entries are numbered without a gap, and each balance is the one before it plus the amount.",
+    "pending": "An account's pending credits are the sum of its open credit holds.",
+    "available": "Nobody has spent more than they had.",
+    "grants": "What grants have left and hold adds up to the posted credits, and each grant was booked once.",
+    "provenance": "A grant holds exactly what open holds took from it.",
+    "windows": "A quota window holds what open holds took from it, and has used what settled ones kept.",
+    "charges": "Every charge and refund in the ledger belongs to one settled hold and has its amount.",
+    "holds": "A hold ended at most once, and took no more than it had taken aside or recorded as its overrun.",
+    "usage": "Every settled hold has exactly one usage event, of the amount charged; no other hold has one.",
+    "subscriptions": "An account has at most one current subscription, and the events of each lead to its row.",
+}
+"""Every law with its sentence, in the order in which they are reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The result for one law: how many rows it was checked on, and what breaks it, if anything.
+
+    A breach names the account, hold or entry, and the amounts that differ. At most `MAX_LISTED` are listed.
+    """
+
+    name: str
+    sentence: str
+    checked: int
+    breaches: list[str]
+
+
+def verify(connection: Connection, progress: Progress = lambda table, done, total: None) -> list[Check]:
+    """One Check for each of the LAWS, in their order."""
+    found = Findings()
+    for span in chunks(connection, accounts.c.id, ACCOUNTS_AT_ONCE, progress):
+        check_balances(connection, span, found)
+        check_grants(connection, span, found)
+        check_provenance(connection, span, found)
+        check_windows(connection, span, found)
+        check_charges(connection, span, found)
+    for span in chunks(connection, holds.c.id, ROWS_AT_ONCE, progress):
+        check_holds(connection, span, found)
+        check_usage_of_holds(connection, span, found)
+    for span in chunks(connection, usage_events.c.id, ROWS_AT_ONCE, progress):
+        check_holds_of_usage(connection, span, found)
+    check_one_current(connection, found)
+    for span in chunks(connection, subscriptions.c.id, ROWS_AT_ONCE, progress):
+        check_histories(connection, span, found)
+    return [Check(name, sentence, found.checked[name], found.breaches[name]) for name, sentence in LAWS.items()]

@@ -1,0 +1,188 @@
+"""Verification, account by account: balances, entries, grants, quota windows and charges. Called by `store.verify`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from policies.holds import HoldState
+from policies.terms import Funding
+from store.book import EntryKind
+from store.findings import MAX_LISTED, Findings, Span, sums_by
+from store.ids import id_text
+from store.tables import accounts, credit_grants, holds, ledger_entries, quota_windows, usage_events
+
+_OPEN = holds.c.state == HoldState.RESERVED
+_BY_CREDITS = holds.c.funding == Funding.CREDITS
+_BY_QUOTA = holds.c.funding == Funding.QUOTA
+
+
+def check_balances(connection: Connection, span: Span, found: Findings) -> None:
+    """Posted, pending and available credits."""
+    entries = ledger_entries.c
+    counted = sa.select(entries.account_id, sa.func.count(), sa.func.min(entries.version), sa.func.sum(entries.amount))
+    booked = {
+        row[0]: row[1:]
+        for row in connection.execute(counted.where(span.has(entries.account_id)).group_by(entries.account_id))
+    }
+    of_holds = _OPEN & _BY_CREDITS & span.has(holds.c.account_id)
+    pending = sums_by(connection, holds.c.account_id, of_holds, holds.c.amount)
+    for row in connection.execute(sa.select(accounts).where(span.has(accounts.c.id))):
+        count, first, total = booked.get(row.id, (0, 1, 0))
+        held = pending.get(row.id, 0)
+        if total != row.posted:
+            found.breach("balances", f"account {row.id}: posted {row.posted}, entries {total}")
+        if count != row.version or first != 1:
+            found.breach("entries", f"account {row.id}: version {row.version}, {count} entries from {first}")
+        if held != row.pending:
+            found.breach("pending", f"account {row.id}: pending {row.pending}, open holds {held}")
+        if row.posted < row.pending and not row.may_overdraw:
+            found.breach("available", f"account {row.id}: posted {row.posted}, pending {row.pending}")
+        found.checked["entries"] += count
+    found.checked.update(dict.fromkeys(("balances", "pending", "available"), span.count))
+    _check_entries(connection, span, found)
+
+
+def _check_entries(connection: Connection, span: Span, found: Findings) -> None:
+    """An entry that was changed or deleted shows in the balance of the next one."""
+    entries = ledger_entries.c
+
+    def previous(column: sa.Column[int]) -> sa.ColumnElement[int]:
+        return sa.func.lag(column, 1, 0).over(partition_by=entries.account_id, order_by=entries.version)
+
+    expected_version = (previous(entries.version) + 1).label("expected_version")
+    expected_balance = (previous(entries.balance_after) + entries.amount).label("expected_balance")
+    columns = (entries.account_id, entries.version, entries.balance_after, expected_version, expected_balance)
+    chain = sa.select(*columns).where(span.has(entries.account_id)).subquery().c
+    broken = (chain.version != chain.expected_version) | (chain.balance_after != chain.expected_balance)
+    query = sa.select(chain.account_id, chain.version).where(broken).limit(MAX_LISTED)
+    for account_id, version in connection.execute(query):
+        found.breach("entries", f"account {account_id}: entry {version}")
+
+
+def check_grants(connection: Connection, span: Span, found: Findings) -> None:
+    """Grants against balances, and against the entries that booked them."""
+    grants, entries = credit_grants.c, ledger_entries.c
+    parts = sums_by(connection, grants.account_id, span.has(grants.account_id), grants.remaining + grants.held)
+    for row in connection.execute(sa.select(accounts.c.id, accounts.c.posted).where(span.has(accounts.c.id))):
+        if parts.get(row.id, 0) != row.posted:
+            found.breach("grants", f"account {row.id}: posted {row.posted}, grants {parts.get(row.id, 0)}")
+    booked = (
+        sa.select(entries.grant_id, sa.func.count().label("times"), sa.func.sum(entries.amount).label("amount"))
+        .where(span.has(entries.account_id), entries.kind == EntryKind.GRANT)
+        .group_by(entries.account_id, entries.grant_id)
+        .subquery()
+    )
+    wrong = booked.c.times.is_(None) | (booked.c.times != 1) | (booked.c.amount != grants.amount)
+    joined = credit_grants.outerjoin(booked, booked.c.grant_id == grants.id)
+    query = sa.select(grants.id).select_from(joined).where(span.has(grants.account_id), wrong).limit(MAX_LISTED)
+    for grant_id in connection.scalars(query):
+        found.breach("grants", f"grant {grant_id}: not booked once with its amount")
+    found.checked["grants"] += span.count
+
+
+def check_provenance(connection: Connection, span: Span, found: Findings) -> None:
+    """What grants hold against the parts that open holds took from them."""
+    grants = credit_grants.c
+    taken: Counter[int] = Counter()
+    query = sa.select(holds.c.id, holds.c.amount, holds.c.taken)
+    for row in connection.execute(query.where(_OPEN, _BY_CREDITS, span.has(holds.c.account_id))):
+        parts = row.taken["grants"]
+        for grant_id, part in parts:
+            taken[grant_id] += part
+        if sum(part for _, part in parts) != row.amount:
+            found.breach("provenance", f"hold {id_text(row.id)}: its parts are not its amount")
+    in_grants = sa.select(grants.id, grants.held).where(span.has(grants.account_id), grants.held > 0)
+    held = {row.id: row.held for row in connection.execute(in_grants)}
+    for grant_id in sorted(taken.keys() | held.keys()):
+        if taken[grant_id] != held.get(grant_id, 0):
+            found.breach("provenance", f"grant {grant_id}: held {held.get(grant_id, 0)}, holds {taken[grant_id]}")
+        found.checked["provenance"] += 1
+
+
+_Window = tuple[int, str, datetime]
+
+
+def check_windows(connection: Connection, span: Span, found: Findings) -> None:
+    """Quota windows against the holds that took from them."""
+    # `taken` is the same text for all holds of the same windows, so the database can add them up.
+    in_open = (
+        sa.select(holds.c.account_id, holds.c.taken, sa.func.sum(holds.c.amount))
+        .where(_OPEN, _BY_QUOTA, span.has(holds.c.account_id))
+        .group_by(holds.c.account_id, holds.c.taken)
+    )
+    events = usage_events.c
+    in_settled = (
+        sa.select(events.account_id, holds.c.taken, sa.func.sum(holds.c.settled_amount - holds.c.refunded_amount))
+        # By way of the usage events, which have an index by account.
+        .join(holds, holds.c.id == events.id)
+        .where(_BY_QUOTA, span.has(events.account_id))
+        .group_by(events.account_id, holds.c.taken)
+    )
+    sums = {"held": _by_window(connection, in_open), "used": _by_window(connection, in_settled)}
+    for row in connection.execute(sa.select(quota_windows).where(span.has(quota_windows.c.account_id))):
+        window = (row.account_id, row.metric, row.window_start)
+        for name, value in (("held", row.held), ("used", row.used)):
+            if (total := sums[name].pop(window, 0)) != value:
+                found.breach("windows", f"{_window_text(window)}: {name} {value}, holds {total}")
+        found.checked["windows"] += 1
+    # A window may be dropped when it is over, but not while something is held in it.
+    for window, total in sums["held"].items():
+        if total:
+            found.breach("windows", f"{_window_text(window)}: missing, holds {total}")
+
+
+def _by_window(connection: Connection, query: sa.Select[Any]) -> Counter[_Window]:
+    sums: Counter[_Window] = Counter()
+    for account_id, taken, total in connection.execute(query):
+        for metric, start in taken["windows"]:
+            sums[account_id, metric, datetime.fromisoformat(start)] += int(total)
+    return sums
+
+
+def _window_text(window: _Window) -> str:
+    account_id, metric, start = window
+    return f"account {account_id}: {metric} window of {start:%Y-%m-%d}"
+
+
+def check_charges(connection: Connection, span: Span, found: Findings) -> None:
+    """Entries of holds against the holds, and against the usage events."""
+    entries, events = ledger_entries.c, usage_events.c
+    is_charge, is_refund = entries.kind == EntryKind.USAGE, entries.kind == EntryKind.REFUND
+    charged = sa.case((is_charge, -entries.amount), else_=0)
+    booked = (
+        sa.select(
+            entries.account_id,
+            entries.hold_id,
+            sa.func.sum(sa.case((is_charge, 1), else_=0)).label("charges"),
+            sa.func.sum(charged).label("charged"),
+            sa.func.sum(sa.case((is_refund, entries.amount), else_=0)).label("refunded"),
+        )
+        .where(span.has(entries.account_id), entries.hold_id.is_not(None))
+        .group_by(entries.account_id, entries.hold_id)
+        .subquery()
+    )
+    wrong = (
+        holds.c.id.is_(None)
+        | (holds.c.account_id != booked.c.account_id)
+        | ~_BY_CREDITS
+        | (booked.c.charges != 1)
+        | (booked.c.charged != holds.c.settled_amount)
+        | (booked.c.refunded != holds.c.refunded_amount)
+    )
+    joined = booked.outerjoin(holds, holds.c.id == booked.c.hold_id)
+    for hold_id in connection.scalars(sa.select(booked.c.hold_id).select_from(joined).where(wrong).limit(MAX_LISTED)):
+        found.breach("charges", f"hold {id_text(hold_id)}: its entries have other amounts")
+    # The other direction, by account: a settled hold without an entry is missing in the sum.
+    in_entries = sums_by(connection, entries.account_id, span.has(entries.account_id), charged)
+    by_credits = span.has(events.account_id) & (events.funding == Funding.CREDITS)
+    in_usage = sums_by(connection, events.account_id, by_credits, events.charged)
+    for account_id in sorted(in_entries.keys() | in_usage.keys()):
+        total, used = in_entries.get(account_id, 0), in_usage.get(account_id, 0)
+        if total != used:
+            found.breach("charges", f"account {account_id}: charged {total}, usage {used}")
+    found.checked["charges"] += span.count

@@ -1,0 +1,48 @@
+"""A whole Farebox over real sockets: the sample backend behind it, an ordinary HTTP client in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from config.quantities import Address
+from config.settings import LoadedSettings, load_settings
+from proxy.app import farebox, listen
+from seeds.load import load_demo
+from store.opening import open_store
+from tests.flows.house import EXAMPLES, SECRET, Backend, House, sample_backend
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[Backend]:
+    result = Backend(sample_backend().create_app(job_seconds=0.1))
+    await result.start()
+    yield result
+    await result.stop()
+
+
+@pytest.fixture
+def settings(backend: Backend, tmp_path: Path) -> LoadedSettings:
+    """The example's own settings, with a database of the test."""
+    environment = {"FAREBOX_ADMIN_TOKEN": "admin-" + SECRET, "JWT_SECRET": SECRET, "BACKEND_URL": backend.url}
+    loaded = load_settings(EXAMPLES / "farebox.yaml", environment)
+    values = loaded.values.model_copy(
+        update={
+            "database": f"sqlite+aiosqlite:///{tmp_path}/farebox.db",
+            "listen": Address("127.0.0.1", 0),
+        }
+    )
+    return LoadedSettings(values, loaded.source, loaded.folder)
+
+
+@pytest.fixture
+async def house(settings: LoadedSettings, backend: Backend) -> AsyncIterator[House]:
+    async with open_store(settings.database_url, lambda: datetime.now(UTC)) as store:
+        await load_demo(store)
+    public, admin = listen(Address("127.0.0.1", 0)), listen(Address("127.0.0.1", 0))
+    async with farebox(settings, public, admin) as running, aiohttp.ClientSession() as client:
+        yield House(f"http://{running.public}", f"http://{running.admin}", running.services, client, backend)

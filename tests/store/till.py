@@ -1,0 +1,187 @@
+"""The ledger as its tests hold it: verbs on a real database at a moment of the test's choosing.
+
+After every batch of verbs all laws of the ledger are verified, so each test is also a test of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from policies.terms import AccountId, Funding, HoldId, OnDeadline
+from store import reports
+from store.batch import run_batch
+from store.engine import Database
+from store.tables import accounts
+from store.verbs import (
+    BindJob,
+    Deduct,
+    Ended,
+    Expire,
+    GrantCredits,
+    Granted,
+    GrantSource,
+    Hold,
+    Outcome,
+    QuotaTerms,
+    Refund,
+    Release,
+    Request,
+    Reserve,
+    Settle,
+    Usage,
+    Verb,
+)
+from store.verify import verify
+
+NOON = datetime(2025, 3, 10, 12, 0, tzinfo=UTC)
+REQUEST = Request("user", None, "app:model", "generate", "route", "policy", "rule", 1, {"seconds": "5"})
+CREDITS, QUOTA = (Funding.CREDITS,), (Funding.QUOTA,)
+
+Answer = TypeVar("Answer")
+
+
+def reserving(
+    hold_id: int,
+    account_id: int,
+    credits: int = 0,
+    *,
+    quota: int = 1,
+    terms: QuotaTerms | None = None,
+    fundings: Sequence[Funding] = CREDITS,
+    revision: int = 0,
+    deadline: datetime = NOON + timedelta(minutes=10),
+    on_deadline: OnDeadline = OnDeadline.RELEASE,
+    request: Request = REQUEST,
+) -> Reserve:
+    """A Reserve with everything a test does not care about."""
+    identity = HoldId(hold_id), AccountId(account_id), revision
+    return Reserve(*identity, tuple(fundings), credits, quota, terms, request, deadline, on_deadline)
+
+
+def terms(daily: int, monthly: int | None = None, version: int = 1) -> QuotaTerms:
+    return QuotaTerms(daily, monthly, version)
+
+
+class Till:
+    """`now` moves only when a test moves it."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.now = NOON
+        self._ids = count(1)
+
+    async def run(self, *verbs: Verb) -> list[Outcome]:
+        """The verbs in one transaction, and all laws after it."""
+        outcomes = await self.database.write(run_batch, verbs, lambda _: self.now)
+        await self.check()
+        return outcomes
+
+    async def check(self) -> None:
+        breaches = {check.name: check.breaches for check in await self.database.read(verify) if check.breaches}
+        assert not breaches
+
+    async def _one(self, verb: Verb) -> Any:
+        return (await self.run(verb))[0]
+
+    async def account(self, *grants: int) -> AccountId:
+        """A new account with these grants, in micro-credits."""
+        account_id = await self.database.write(_insert_account, self.now)
+        for amount in grants:
+            await self.grant(account_id, amount)
+        return account_id
+
+    async def grant(
+        self,
+        account_id: AccountId,
+        amount: int,
+        *,
+        key: str | None = None,
+        priority: int = 100,
+        expires_at: datetime | None = None,
+    ) -> Granted:
+        number = next(self._ids)
+        source, key = GrantSource.PURCHASE, key or f"key {number}"
+        return await self._one(GrantCredits(number, account_id, amount, source, key, "top-up", priority, expires_at))
+
+    def hold_id(self) -> HoldId:
+        return HoldId(next(self._ids))
+
+    async def reserve(self, account_id: AccountId, credits: int = 0, **details: Any) -> Any:
+        return await self._one(reserving(self.hold_id(), account_id, credits, **details))
+
+    async def hold(self, account_id: AccountId, credits: int = 0, **details: Any) -> Hold:
+        """A hold that must succeed."""
+        outcome = await self.reserve(account_id, credits, **details)
+        assert isinstance(outcome, Hold), outcome
+        return outcome
+
+    async def settle(self, hold: Hold, amount: int | None = None, usage: Usage | None = None) -> Any:
+        return await self._one(Settle(hold.hold_id, hold.account_id, amount, usage or Usage(), "done"))
+
+    async def settled(self, account_id: AccountId, credits: int, **details: Any) -> Hold:
+        """A hold that has been settled with its whole amount."""
+        hold = await self.hold(account_id, credits, **details)
+        ended = await self.settle(hold)
+        assert isinstance(ended, Ended)
+        return hold
+
+    async def release(self, hold: Hold) -> Any:
+        return await self._one(Release(hold.hold_id, hold.account_id, "failed"))
+
+    async def expire(self, hold: Hold) -> Any:
+        return await self._one(Expire(hold.hold_id, hold.account_id))
+
+    async def refund(self, hold: Hold, amount: int | None = None) -> Any:
+        return await self._one(Refund(hold.hold_id, hold.account_id, amount, "sorry"))
+
+    async def deduct(self, account_id: AccountId, amount: int) -> Any:
+        return await self._one(Deduct(account_id, amount, "correction"))
+
+    async def bind(self, hold: Hold, job_id: str, **details: Any) -> Any:
+        details = {"deadline": NOON + timedelta(hours=1), "on_deadline": OnDeadline.RELEASE} | details
+        return await self._one(BindJob(hold.hold_id, hold.account_id, job_id, **details))
+
+    async def balance(self, account_id: AccountId) -> reports.Balance:
+        return await self.database.read(reports.balance, account_id, self.now)
+
+    async def grants(self, account_id: AccountId) -> list[tuple[int, int]]:
+        """What the grants of an account have left and hold, oldest first."""
+        rows = await self.rows("SELECT remaining, held FROM credit_grants WHERE account_id = :a ORDER BY id", a=account_id)
+        return [(row["remaining"], row["held"]) for row in rows]
+
+    async def windows(self, account_id: AccountId) -> list[tuple[str, str, int, int]]:
+        """The windows of an account, oldest first: day, metric, used, held."""
+        rows = await self.database.read(reports.windows, account_id, datetime(2000, 1, 1, tzinfo=UTC))
+        return sorted((f"{r['window_start']:%m-%d}", r["metric"], r["used"], r["held"]) for r in rows)
+
+    async def entries(self, account_id: AccountId) -> list[tuple[str, int, int]]:
+        """The entries of an account, oldest first: kind, amount, balance after it."""
+        rows = await self.database.read(reports.entries, account_id, None, 1000)
+        return [(row["kind"], row["amount"], row["balance_after"]) for row in reversed(rows)]
+
+    async def rows(self, statement: str, **values: Any) -> list[dict[str, Any]]:
+        return await self.database.read(_select, statement, values)
+
+    async def tamper(self, *statements: str) -> None:
+        """Somebody else's hand in the tables."""
+        await self.database.write(_execute, statements)
+
+
+def _insert_account(connection: Connection, now: datetime) -> AccountId:
+    values = {"kind": "user", "tags": [], "created_at": now}
+    return AccountId(connection.execute(sa.insert(accounts).values(values).returning(accounts.c.id)).scalar_one())
+
+
+def _select(connection: Connection, statement: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(sa.text(statement), values).mappings()]
+
+
+def _execute(connection: Connection, statements: Sequence[str]) -> None:
+    for statement in statements:
+        connection.execute(sa.text(statement))
