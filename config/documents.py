@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from config.findings import Finding, InvalidDocument, did_you_mean
+from config.masking import is_secret, mask_urls
 from config.yaml_source import PathKey, YamlSource, parse_yaml, read_yaml
 
 Document = TypeVar("Document", bound=BaseModel)
@@ -30,6 +31,8 @@ _EXPECTED = {
     "is_instance_of": "a number",
     "decimal_type": "a number",
 }
+
+_CODES = {"extra_forbidden": "unknown-key", "missing": "missing-key", "invalid-key": "invalid-key"}
 
 _UNION_TAGS = ("mapping", "names")
 """Parts of a pydantic location that name the branch of a union, where the branch is not a model."""
@@ -54,7 +57,10 @@ def validate(source: YamlSource, model: type[Document]) -> tuple[Document, YamlS
     try:
         document = model.model_validate(source.data)
     except ValidationError as error:
-        findings += _located(source, model, error.errors(include_url=False))
+        # Where reading the text has failed already, what became of it is no second finding.
+        known = {(finding.line, finding.column) for finding in source.findings}
+        located = _located(source, model, error.errors(include_url=False))
+        findings += [finding for finding in located if (finding.line, finding.column) not in known]
     if findings or document is None:
         raise InvalidDocument(sorted(findings, key=lambda finding: (finding.line, finding.column)))
     return document, source
@@ -65,15 +71,24 @@ def _located(source: YamlSource, model: type[BaseModel], errors: Iterable[ErrorD
     places: dict[tuple[PathKey, str], list[str]] = {}
     for error in errors:
         path = _existing(source.data, error["loc"])
-        kind = error["type"]
-        code = {"extra_forbidden": "unknown-key", "missing": "missing-key"}.get(kind, "invalid-value")
+        kind = "invalid-key" if error["loc"][-1:] == ("[key]",) else error["type"]
+        code = _CODES.get(kind, "invalid-value")
         messages = places.setdefault((path, code), [])
         for message in _messages(error, path, model):
             if message not in messages:
                 messages.append(message)
     for (path, code), messages in places.items():
-        found = f"found {_shown(_value_at(source.data, path))}; " if code == "invalid-value" else ""
-        yield source.finding(path, code, found + " or ".join(messages), at_key=code == "unknown-key")
+        at_key = code in ("unknown-key", "invalid-key")
+        yield source.finding(path, code, _found(source, path, code) + " or ".join(messages), at_key)
+
+
+def _found(source: YamlSource, path: PathKey, code: str) -> str:
+    """What stands at a place, as the beginning of a message about it. Secrets are not repeated."""
+    if code == "invalid-key":
+        return f"found the key {_shown(path[-1])}; "
+    if code != "invalid-value" or any(is_secret(str(part)) for part in path):
+        return ""
+    return f"found {_shown(_value_at(source.data, path))}; "
 
 
 def _messages(error: ErrorDetails, path: PathKey, model: type[BaseModel]) -> Iterable[str]:
@@ -116,7 +131,7 @@ def _shown(value: object) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
-    text = "nothing" if value is None else repr(value) if isinstance(value, str) else str(value)
+    text = "nothing" if value is None else repr(mask_urls(value)) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

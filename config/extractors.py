@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
+    field_validator,
     model_validator,
 )
 
@@ -37,9 +38,19 @@ FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-\[\]]{1,10
 
 
 class Settings(BaseModel):
-    """Unknown keys are errors, nothing is coerced, and nothing changes after the start."""
+    """Unknown keys are errors, nothing is coerced, and nothing changes after the start.
+
+    A key without a value is an error too: `audience:` would else mean that any audience will do.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _has_value(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("the key needs a value; leave it out for its default")
+        return value
 
 
 class Source(Settings):

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`line` and `column` count from 1; `source` is the line of the file, for the caret."""
+    """`line` and `column` count from 1; `source` is the line of the file with its secrets masked, for the caret."""
 
     file: str
     line: int
@@ -27,8 +27,9 @@ class Finding:
         head = f"{self.file}:{self.line}:{self.column}: {self.code}: {self.message}"
         if not self.source:
             return head
-        number = f"{self.line:5d} | "
-        return f"{head}\n{number}{self.source}\n{'':5s} | {' ' * (self.column - 1)}^"
+        # A tab stays a tab, so that the caret stands below its place however wide tabs are shown.
+        before = "".join("\t" if character == "\t" else " " for character in self.source[: self.column - 1])
+        return f"{head}\n{self.line:5d} | {self.source}\n{'':5s} | {before.ljust(self.column - 1)}^"
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)

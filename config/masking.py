@@ -11,13 +11,14 @@ import difflib
 import re
 
 _SECRET_KEY = re.compile(r"(.*[_-])?(secret|token|password|passphrase|private[_-]?key|authorization)|headers")
-_KEY = re.compile(r"""["']?(?P<key>[A-Za-z][\w-]*)["']?\s*:(?=[\s"']|$)""")
-_BEFORE_BLOCK_KEY = re.compile(r"[\s-]*")
+_SPELT = ("secret", "token", "password")
+_KEY = re.compile(r"""(?<![\w-])(?P<key>[A-Za-z][\w-]*+)["']?\s*+:(?=[\s"']|$)""")
+_BEFORE_BLOCK_KEY = re.compile(r"""[\s-]*["']?""")
 _REFERENCE_VALUE = re.compile(r"""\s*(["']?)\$\{\w+\}\1\s*(#.*)?""")
 _FLOW_VALUE = re.compile(
     r"""\s*(?P<reference>(["']?)\$\{\w+\}\2)(?=\s*[,}\]])|\s*("([^"\\]|\\.)*"?|'[^']*'?|\{[^}]*|\[[^\]]*|[^,}\]]*)"""
 )
-_URL_PASSWORD = re.compile(r"""(://[^\s:/@"']*:)([^\s/"']+)(?=@)""")
+_URL_PASSWORD = re.compile(r"""(://[^\s:/@"']{0,200}:)([^\s/"']{1,200})(?=@)""")
 
 
 def is_secret(key: str) -> bool:
@@ -25,7 +26,7 @@ def is_secret(key: str) -> bool:
     word = key.lower()
     if word == "tokens":
         return False
-    return bool(_SECRET_KEY.fullmatch(word) or difflib.get_close_matches(word, ("secret", "token", "password"), 1, 0.8))
+    return bool(_SECRET_KEY.fullmatch(word) or difflib.get_close_matches(word[:20], _SPELT, n=1, cutoff=0.8))
 
 
 def mask_urls(text: str) -> str:

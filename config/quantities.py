@@ -9,13 +9,16 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-_DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SIZE = re.compile(r"(\d+)(B|kB|MB|GB|KiB|MiB|GiB)")
+_DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_SIZE = re.compile(r"([0-9]{1,12})(B|kB|MB|GB|KiB|MiB|GiB)")
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:\s]+)):(\d{1,5})")
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:\s]+)):([0-9]{1,5})")
 
 MAX_DURATION = timedelta(days=3660)
+
+MAX_SIZE = 2**30
+"""Bytes: sizes bound what is kept in memory for one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +38,20 @@ def _duration(value: object) -> timedelta:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("expected a duration with its unit, such as 500ms, 30s, 5m, 2h or 7d")
-    duration = timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
-    if not timedelta(0) < duration <= MAX_DURATION:
+    milliseconds = int(match[1]) * _MILLISECONDS[match[2]]
+    if not 0 < milliseconds <= MAX_DURATION // timedelta(milliseconds=1):
         raise ValueError("expected a duration of more than zero and at most ten years")
-    return duration
+    return timedelta(milliseconds=milliseconds)
 
 
 def _size(value: object) -> int:
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("expected a size with its unit, such as 64KiB, 1MiB or 10MB")
-    return int(match[1]) * _BYTES[match[2]]
+    size = int(match[1]) * _BYTES[match[2]]
+    if not 0 < size <= MAX_SIZE:
+        raise ValueError("expected a size of more than zero and at most 1GiB")
+    return size
 
 
 def _address(value: object) -> Address:

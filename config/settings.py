@@ -11,11 +11,20 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, PlainSerializer, SecretStr, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from config.documents import read_document
-from config.extractors import Number, Settings
+from config.extractors import Number, ProductSource, Settings, Source
 from config.findings import InvalidDocument, did_you_mean
 from config.quantities import Address, Duration, ListenAddress, Size
 from config.routes import Identifier, Match, Route
@@ -24,12 +33,25 @@ from config.yaml_source import PathKey, YamlSource
 MIN_HS256_SECRET = 32
 """Bytes: RFC 7518 §3.2 asks for a key at least as long as the hash, since shorter ones are guessed offline."""
 
+MAX_CREDITS = 10**9
+"""Of a single grant; more decimals than six would be less than a micro-credit."""
+
+
+def _one_line(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if not text or not text.isprintable():
+        raise ValueError("expected one line of text that is not empty")
+    return secret
+
+
 Secret = Annotated[SecretStr, PlainSerializer(lambda _: "**********")]
+HeaderSecret = Annotated[Secret, AfterValidator(_one_line)]
+"""What travels in a header."""
 
 
 class Admin(Settings):
     listen: ListenAddress = Address("127.0.0.1", 8081)
-    token: Secret | None = None
+    token: HeaderSecret | None = None
     """Bearer token of operators. Without one the admin API is closed; probes and metrics stay open."""
 
 
@@ -39,7 +61,7 @@ class Jwt(Settings):
     name: Identifier
     algorithms: Annotated[list[Literal["HS256"]], Field(min_length=1)]
     secret: Secret
-    user: str = "sub"
+    user: Annotated[str, StringConstraints(min_length=1)] = "sub"
     """The claim that names the user."""
     email: str | None = None
     issuer: str | None = None
@@ -47,11 +69,12 @@ class Jwt(Settings):
     leeway: Duration = timedelta(seconds=30)
     """Clock difference between the issuer and this machine that is tolerated."""
 
-    @model_validator(mode="after")
-    def _strong(self) -> Self:
-        if len(self.secret.get_secret_value().encode()) < MIN_HS256_SECRET:
-            raise ValueError(f"the secret of {self.name!r} is shorter than {MIN_HS256_SECRET} bytes (RFC 7518, 3.2)")
-        return self
+    @field_validator("secret")
+    @classmethod
+    def _strong(cls, secret: SecretStr) -> SecretStr:
+        if len(secret.get_secret_value().encode()) < MIN_HS256_SECRET:
+            raise ValueError(f"the secret is shorter than {MIN_HS256_SECRET} bytes (RFC 7518, 3.2)")
+        return secret
 
 
 class Identity(Settings):
@@ -68,7 +91,7 @@ class Identity(Settings):
 
 
 class Accounts(Settings):
-    welcome_credits: Number = Field(default=Decimal(100), ge=0)
+    welcome_credits: Annotated[Number, Field(ge=0, le=MAX_CREDITS, decimal_places=6)] = Decimal(100)
     """Credits that a new account starts with, as a bonus grant."""
 
 
@@ -82,10 +105,29 @@ class Subscriptions(Settings):
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,100}$")]
 
 
+def _backend(url: str) -> str:
+    if any(character in "@?#" or not "!" <= character <= "~" for character in url):
+        raise ValueError("the URL of a backend has no user, query, fragment or space")
+    try:
+        parts = urlsplit(url)
+        complete = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        complete = False
+    if not complete:
+        raise ValueError("expected http:// or https:// with a host, and a port and a path where needed")
+    return url
+
+
+def _database(url: str) -> str:
+    if not url.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")) or url.endswith("://"):
+        raise ValueError("expected sqlite+aiosqlite:///FILE or postgresql+asyncpg://USER:PASSWORD@HOST/NAME")
+    return url
+
+
 class Upstream(Settings):
     """A backend."""
 
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$")]
+    url: Annotated[str, AfterValidator(_backend)]
     connect_timeout: Duration = timedelta(seconds=5)
     response_timeout: Duration = timedelta(seconds=300)
     """Until the first byte of the answer."""
@@ -95,7 +137,7 @@ class Upstream(Settings):
     """How long an unused connection is kept: less than backends keep theirs, the shortest usual being 2 s."""
     host: Literal["preserve", "upstream"] = "preserve"
     """The `Host` that the backend sees: the client's, or that of `url`."""
-    headers: dict[HeaderName, Secret] = {}
+    headers: dict[HeaderName, HeaderSecret] = {}
     """Set on every forwarded request in place of the client's, for example the backend's own API key."""
 
 
@@ -130,8 +172,8 @@ class FareboxSettings(Settings):
 
     listen: ListenAddress = Address("127.0.0.1", 8080)
     admin: Admin = Admin()
-    database: str = "sqlite+aiosqlite:///farebox.db"
-    """SQLAlchemy URL. A relative SQLite path counts from the folder of the settings file."""
+    database: Annotated[str, AfterValidator(_database), Field(repr=False)] = "sqlite+aiosqlite:///farebox.db"
+    """SQLAlchemy URL, maybe with a password. A relative SQLite path counts from the folder of the settings file."""
     policies: str | None = None
     """Folder of policy files, watched; without one the tier ladder is in force."""
     identity: Identity
@@ -171,8 +213,9 @@ def load_settings(path: Path, environment: Mapping[str, str]) -> LoadedSettings:
     values, source = read_document(path, FareboxSettings, environment)
     findings = [source.finding(where, code, message) for where, code, message in _cross_references(values)]
     if findings:
-        raise InvalidDocument(findings)
-    return LoadedSettings(values, source, path.resolve().parent)
+        raise InvalidDocument(sorted(findings, key=lambda finding: (finding.line, finding.column)))
+    # Not resolved: where the file is a link, as in a mounted volume, what it names stands beside the link.
+    return LoadedSettings(values, source, path.absolute().parent)
 
 
 def _cross_references(values: FareboxSettings) -> Iterable[tuple[PathKey, str, str]]:
@@ -196,14 +239,25 @@ def _cross_references(values: FareboxSettings) -> Iterable[tuple[PathKey, str, s
 
 def _unknown_parameters(index: int, route: Route) -> Iterable[tuple[PathKey, str, str]]:
     """Path parameters that an extractor reads and a pattern of the route does not have."""
-    places: list[tuple[PathKey, str | None]] = [(("model",), route.model.path if route.model else None)]
-    places += [(("units", name), getattr(unit, "path", None)) for name, unit in route.units.items()]
-    places += [(("poll", "id"), route.poll.id.path if route.poll else None)]
-    for where, name in places:
+    for where, source in _sources(route):
+        name = source.path
         missing = [str(match) for match in route.match if name and f"{{{name}}}" not in match.segments]
         if missing:
             message = f"the path parameter {name!r} is not in {missing[0]}"
             yield ("routes", index, *where), "unknown-parameter", message
+
+
+def _sources(route: Route) -> Iterable[tuple[PathKey, Source]]:
+    """Everything that a route reads from requests, with its place in the route."""
+    if route.model is not None:
+        yield ("model",), route.model
+    for name, unit in route.units.items():
+        if isinstance(unit, ProductSource):
+            yield from ((("units", name, "product", index), factor) for index, factor in enumerate(unit.product))
+        else:
+            yield ("units", name), unit
+    if route.poll is not None:
+        yield ("poll", "id"), route.poll.id
 
 
 def _overlaps(routes: Iterable[Route]) -> Iterable[tuple[PathKey, str, str]]:

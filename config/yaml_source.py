@@ -112,6 +112,7 @@ def parse_yaml(file: str, text: str, environment: Mapping[str, str] | None = Non
             raise InvalidDocument([Finding(file, 1, 1, "empty", "the file is empty")])
         _Builder(source, environment).build(node)
     except RecursionError:
+        # PyYAML recurses as deep as the text is nested, before there is a value to count.
         message = f"the document is nested more than {MAX_DEPTH} levels deep"
         raise InvalidDocument([Finding(file, 1, 1, "too-deep", message)]) from None
     return source
@@ -125,13 +126,11 @@ def _composed(source: YamlSource, text: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         position = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        message = " ".join(filter(None, (error.context, error.problem)))
-        if "*" in source.line(position[0]):
-            # What PyYAML quotes might be the secret that is masked in the line.
-            message = re.sub(r"'[^']*'", "'…'", message)
+        # The names that PyYAML quotes are in the line as well, where they are masked if they are secrets.
+        message = re.sub(r" '[^'<]{3,}'", "", " ".join(filter(None, (error.context, error.problem))))
     except yaml.reader.ReaderError as error:
         position = _line_and_column(text[: error.position])
-        message = f"the character #x{ord(error.character):04x} is not allowed"
+        message = f"the character #x{error.character:04x} is not allowed"
     except (ValueError, OverflowError):
         # PyYAML passes on what Python says about escapes such as "\UFFFFFFFF" and versions of 5000 digits.
         position = (loader.line + 1, loader.column + 1) if loader is not None else (1, 1)
@@ -177,7 +176,7 @@ class _Builder:
         result: dict[str, object] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == f"{_TAG}merge":
-                self._found(key_node, "key", "expected a plain text as key; lists, mappings and << have no meaning here")
+                self._found(key_node, "key", "a key is a plain text; lists, mappings and << have no meaning here")
                 continue
             key = key_node.value.replace("\ue000", "{").replace("\ue001", "}")
             if _NOT_TEXT.search(key):
@@ -216,7 +215,7 @@ class _Builder:
 
     def _substituted(self, node: yaml.ScalarNode, text: str, environment: Mapping[str, str]) -> str:
         if "${" in text:
-            message = "only ${NAME} and ${NAME:-default} stand for environment variables; names have letters, digits and _"
+            message = "only ${NAME} and ${NAME:-default} mean variables; a name has letters, digits and _"
             self._found(node, "bad-reference", message)
 
         def value(match: re.Match[str]) -> str:

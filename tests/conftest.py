@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from store.schema import migrate
+from store.tables import metadata
 from tests.postgres import PostgresServer
 
 DIALECTS = ["sqlite", "postgresql"]
@@ -25,6 +26,14 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
+def postgresql_url(postgres: PostgresServer) -> str:
+    """The one migrated PostgreSQL database of the test run; who uses it empties it first."""
+    postgres.execute("CREATE DATABASE farebox")
+    asyncio.run(migrate(postgres.url("farebox")))
+    return postgres.url("farebox")
+
+
+@pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file to copy: quicker than migrating one for every test."""
     path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
@@ -32,22 +41,16 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def migrated_database(postgres: PostgresServer) -> str:
-    """A PostgreSQL database to copy."""
-    postgres.execute("CREATE DATABASE migrated")
-    asyncio.run(migrate(postgres.url("migrated")))
-    return "migrated"
-
-
 @pytest.fixture(params=DIALECTS)
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database with the current schema and nothing in it, for one test."""
     if request.param == "sqlite":
         shutil.copyfile(request.getfixturevalue("migrated_file"), tmp_path / "farebox.db")
-        yield f"sqlite+aiosqlite:///{tmp_path}/farebox.db"
-    else:
-        yield from _postgresql_database(request, f"TEMPLATE {request.getfixturevalue('migrated_database')}")
+        return f"sqlite+aiosqlite:///{tmp_path}/farebox.db"
+    url: str = request.getfixturevalue("postgresql_url")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    server.execute(";".join(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)), "farebox")
+    return url
 
 
 @pytest.fixture(params=DIALECTS)
@@ -55,13 +58,9 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     """A database without a schema, for one test."""
     if request.param == "sqlite":
         yield f"sqlite+aiosqlite:///{tmp_path}/empty.db"
-    else:
-        yield from _postgresql_database(request, "")
-
-
-def _postgresql_database(request: pytest.FixtureRequest, options: str) -> Iterator[str]:
+        return
     server: PostgresServer = request.getfixturevalue("postgres")
-    name = f"test_{next(_numbers)}"
-    server.execute(f"CREATE DATABASE {name} {options}")
+    name = f"empty_{next(_numbers)}"
+    server.execute(f"CREATE DATABASE {name}")
     yield server.url(name)
     server.execute(f"DROP DATABASE {name} WITH (FORCE)")

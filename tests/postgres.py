@@ -30,7 +30,7 @@ class PostgresServer:
         self._runner = asyncio.Runner()
         self._process = self._start()
         try:
-            self._connection = self._runner.run(self._connect())
+            self._runner.run(self._wait())
         except BaseException:
             self._process.kill()
             raise
@@ -44,22 +44,29 @@ class PostgresServer:
         with log.open("wb") as output:
             return subprocess.Popen(server, stdout=output, stderr=output, **where)
 
-    async def _connect(self) -> asyncpg.Connection:
+    async def _wait(self) -> None:
         for _ in range(START_TRIES):
             try:
-                return await asyncpg.connect(host=str(self.directory), user="farebox", database="postgres")
+                await self._execute("SELECT 1", "postgres")
+                return
             except (OSError, asyncpg.CannotConnectNowError):
                 await asyncio.sleep(START_PAUSE_S)
         raise AssertionError((self.directory / "log").read_text())
 
-    def execute(self, statement: str) -> None:
-        self._runner.run(self._connection.execute(statement))
+    def execute(self, statements: str, database: str = "postgres") -> None:
+        self._runner.run(self._execute(statements, database))
+
+    async def _execute(self, statements: str, database: str) -> None:
+        connection = await asyncpg.connect(host=str(self.directory), user="farebox", database=database)
+        try:
+            await connection.execute(statements)
+        finally:
+            await connection.close()
 
     def url(self, database: str) -> str:
         return f"postgresql+asyncpg://farebox@/{database}?host={self.directory}"
 
     def stop(self) -> None:
-        self._runner.run(self._connection.close())
         self._runner.close()
         self._process.send_signal(signal.SIGINT)
         self._process.wait()

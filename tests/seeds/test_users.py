@@ -80,6 +80,7 @@ async def test_an_import_that_was_interrupted_is_finished_by_the_next_one(store:
     assert report == ImportReport(users=250, created=50, granted=50, micro_credits=50 * MICRO)
     assert seen == [(200, 250), (250, 250)]
     assert await _posted(store, "user-0") == await _posted(store, "user-249") == MICRO
+    assert [check.breaches for check in await store.database.read(verify) if check.breaches] == []
 
 
 @pytest.mark.parametrize(

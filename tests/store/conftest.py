@@ -1,27 +1,49 @@
-"""The store as its tests see it: a database that is closed again, a till on it, a whole store of one process."""
+"""The store as its tests see it: a till on a database that many tests use after each other, a store of one process."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
+from sqlalchemy import Connection
 
 from config.clock import utc_now
 from store.engine import Database
 from store.opening import Store, open_store
+from store.tables import metadata
+from tests.conftest import DIALECTS
 from tests.store.till import Till
 
 
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    opened = Database(database_url, utc_now)
+@pytest.fixture(scope="session", params=DIALECTS)
+def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgresql_url"))
+    path = tmp_path_factory.mktemp("till") / "farebox.db"
+    shutil.copyfile(request.getfixturevalue("migrated_file"), path)
+    return f"sqlite+aiosqlite:///{path}"
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_database(shared_url: str) -> AsyncIterator[Database]:
+    """Opened once, since the first use of every statement costs more than a whole test."""
+    opened = Database(shared_url, utc_now)
     yield opened
     await opened.close()
 
 
-@pytest.fixture
-def till(database: Database) -> Till:
-    return Till(database)
+@pytest_asyncio.fixture(loop_scope="session")
+async def till(shared_database: Database) -> Till:
+    """On an empty database. Its tests run in the event loop of the session, like the database."""
+    await shared_database.write(_empty)
+    return Till(shared_database)
+
+
+def _empty(connection: Connection) -> None:
+    for table in reversed(metadata.sorted_tables):
+        connection.execute(table.delete())
 
 
 @pytest.fixture

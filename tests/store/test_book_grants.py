@@ -1,4 +1,4 @@
-"""Grants: spent in their order, filled once for each key, refilled exactly where they were spent, booked out when lapsed."""
+"""Grants: spent in their order, given once for each key, refilled where they were spent, booked out when lapsed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from policies.terms import HoldId
 from store.verbs import GrantCredits, Granted, GrantSource, LacksCredits, Refused
 from tests.store.till import NOON, Till, reserving
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HOUR = timedelta(hours=1)
 

@@ -12,6 +12,8 @@ from policies.terms import Funding, HoldId, OnDeadline
 from store.verbs import Ended, Expire, Hold, LacksCredits, Refund, Refused, Release, Settle, Usage
 from tests.store.till import NOON, Till, reserving
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 QUOTE = OnDeadline.QUOTE
 
 
@@ -80,16 +82,16 @@ async def test_a_decision_on_an_account_that_changed_since_is_stale(till: Till) 
 
 async def test_an_account_that_does_not_exist_has_nothing(till: Till) -> None:
     """An unknown account is an answer, for every verb."""
-    strange = till.hold_id(), 999
+    strange = till.hold_id(), 10**9
     verbs = [Settle(*strange, None, Usage(), ""), Release(*strange, ""), Expire(*strange), Refund(*strange, None, "")]
-    assert await till.run(reserving(1, 999, 1), *verbs) == [Refused.UNKNOWN_ACCOUNT] * 5
+    assert await till.run(reserving(1, 10**9, 1), *verbs) == [Refused.UNKNOWN_ACCOUNT] * 5
     assert await till.rows("SELECT id FROM holds") == []
 
 
 async def test_a_hold_that_does_not_exist_cannot_end(till: Till) -> None:
     """An unknown hold is an answer, for every verb."""
     account = await till.account(100)
-    nothing = HoldId(999), account
+    nothing = HoldId(10**9), account
     verbs = [Settle(*nothing, None, Usage(), ""), Release(*nothing, ""), Expire(*nothing), Refund(*nothing, None, "")]
     assert await till.run(*verbs) == [Refused.UNKNOWN_HOLD] * 4
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from policies.holds import HoldState
 from policies.terms import OnDeadline
 from store.verbs import BindJob, Hold, Refused
 from tests.store.till import NOON, REQUEST, Till
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_a_job_gives_its_hold_a_new_deadline_and_rule(till: Till) -> None:

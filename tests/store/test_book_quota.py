@@ -11,6 +11,8 @@ from policies.terms import Funding, Metric, OnDeadline
 from store.verbs import Hold, LacksCredits, LacksQuota
 from tests.store.till import CREDITS, NOON, QUOTA, Till, reserving, terms
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 MIDNIGHT = datetime(2025, 3, 11, tzinfo=UTC)
 NEXT_MONTH = datetime(2025, 4, 1, tzinfo=UTC)
 OVERFLOW = (*QUOTA, *CREDITS)
@@ -102,10 +104,10 @@ async def test_a_month_ends_with_its_last_day(till: Till) -> None:
 async def test_the_tighter_of_day_and_month_refuses(till: Till) -> None:
     """Both are taken or none, and the answer names the one that was in the way."""
     account = await till.account()
-    for _ in range(2):
-        await till.settled(account, 0, quota=6, fundings=QUOTA, terms=terms(10, 15)) if till.now == NOON else None
-        refused = await till.reserve(account, quota=5, fundings=QUOTA, terms=terms(10, 15))
-        assert refused.metric is Metric.DAILY
+    await till.settled(account, 0, quota=6, fundings=QUOTA, terms=terms(10, 15))
+    refused = await till.reserve(account, quota=5, fundings=QUOTA, terms=terms(10, 15))
+    assert refused == LacksQuota(Metric.DAILY, used=6, limit=10, resets_at=MIDNIGHT)
+    assert await till.windows(account) == [("03-01", "monthly", 6, 0), ("03-10", "daily", 6, 0)]
     till.now = MIDNIGHT
     refused = await till.reserve(account, quota=10, fundings=QUOTA, terms=terms(10, 15))
     assert refused == LacksQuota(Metric.MONTHLY, used=6, limit=15, resets_at=NEXT_MONTH)

@@ -1,25 +1,23 @@
 """Schema versions: migrations make exactly the tables of the code, from any number of processes, or change nothing."""
 
-import asyncio
-
-import pytest
-import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection
 
 from config.clock import utc_now
-from store.engine import Database, StoreUnavailable
-from store.opening import open_store
-from store.schema import SchemaOutdated, check_schema, migrate
+from store.engine import Database
+from store.schema import migrate
 from store.tables import metadata
 
 
 async def test_x(empty_database_url: str) -> None:
     print(await migrate(empty_database_url))
     print(await migrate(empty_database_url))
-    database=Database(empty_database_url, utc_now)
+    database = Database(empty_database_url, utc_now)
+
     def diff(c):
-        return compare_metadata(MigrationContext.configure(c, opts={"compare_type": True, "compare_server_default": True}), metadata)
+        return compare_metadata(
+            MigrationContext.configure(c, opts={"compare_type": True, "compare_server_default": True}), metadata
+        )
+
     print(await database.read(diff))
     await database.close()

@@ -152,7 +152,8 @@ class Till:
 
     async def grants(self, account_id: AccountId) -> list[tuple[int, int]]:
         """What the grants of an account have left and hold, oldest first."""
-        rows = await self.rows("SELECT remaining, held FROM credit_grants WHERE account_id = :a ORDER BY id", a=account_id)
+        query = "SELECT remaining, held FROM credit_grants WHERE account_id = :id ORDER BY id"
+        rows = await self.rows(query, id=account_id)
         return [(row["remaining"], row["held"]) for row in rows]
 
     async def windows(self, account_id: AccountId) -> list[tuple[str, str, int, int]]:

@@ -111,6 +111,14 @@ class Service:
         raw = b"" if body is None else json.dumps(body).encode()
         return await self.ask("POST", path, user=user, status=status, raw=raw)
 
+    async def pages(self, path: str, rows: str, limit: int) -> AsyncIterator[list[Any]]:
+        """The rows of every page, following nextCursor to the end."""
+        page = await self.get(f"{path}?limit={limit}")
+        yield page[rows]
+        while page["nextCursor"] is not None:
+            page = await self.get(f"{path}?limit={limit}&cursor={page['nextCursor']}")
+            yield page[rows]
+
     async def ask(
         self,
         method: str,
@@ -172,7 +180,9 @@ class Service:
         allow = evaluate(caller, model_key, numbers, self.services.rulebooks.current, self.now())
         if isinstance(allow, Refusal):
             return allow
-        terms = QuotaTerms(allow.plan.daily_quota, allow.plan.monthly_quota, allow.plan.version_id) if allow.plan else None
+        terms = (
+            QuotaTerms(allow.plan.daily_quota, allow.plan.monthly_quota, allow.plan.version_id) if allow.plan else None
+        )
         verb = Reserve(
             hold_id=self.services.store.ids.next(),
             account_id=allow.account.account_id,
@@ -194,6 +204,13 @@ class Service:
         usage = Usage({name: str(number) for name, number in units.items()}, upstream_status=200, latency_ms=5)
         await self.services.store.ledger.settle(Settle(hold.hold_id, hold.account_id, None, usage, "measured"))
         return hold
+
+    async def disable(self, model_key: str) -> None:
+        """Switch a model off, and put the changed catalogue in force."""
+        database = self.services.store.database
+        await database.write(catalogue.put_model, model_key, {"enabled": False})
+        await database.write(catalogue.changed)
+        self.services.rulebooks.reload(await database.read(catalogue.load), self.now())
 
     async def freeze(self, user_id: str = "ana") -> None:
         account_id = (await self.user(user_id)).account.account_id

@@ -1,0 +1,41 @@
+# One command each; `make help` lists them. Everything happens in .venv, made on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench lock clean
+
+help: ## List the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+run: .venv/installed ## Set up, then start the demo: backend, proxy, scheduler, users, and lines to try
+	$(BIN)/farebox demo
+
+test: .venv/installed ## Set up, then run every test
+	$(BIN)/python -m pytest
+
+check: .venv/installed ## Format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed ## Format, and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed ## Measure against a bare aiohttp proxy, in one run
+	$(BIN)/python bench/throughput.py
+
+lock: .venv/installed ## Pin every dependency with its hashes, for every platform
+	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --generate-hashes --group dev --no-header \
+		--output-file requirements.lock
+
+clean: ## Remove what the commands made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache farebox-demo

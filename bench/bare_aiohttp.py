@@ -1,0 +1,56 @@
+"""A bare aiohttp pass-through proxy: no identity, no policy, no ledger. What the framework itself can do.
+
+Usage: python bench/bare_aiohttp.py PORT UPSTREAM_URL
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+
+CONNECTION_HEADERS = frozenset(
+    {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "content-length"}
+)
+UPSTREAM = web.AppKey("upstream", str)
+SESSION = web.AppKey("session", aiohttp.ClientSession)
+
+
+def kept(headers: CIMultiDict[str]) -> CIMultiDict[str]:
+    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in CONNECTION_HEADERS)
+
+
+async def forward(request: web.Request) -> web.Response:
+    body = await request.read() if request.can_read_body else None
+    async with request.app[SESSION].request(
+        request.method,
+        request.app[UPSTREAM] + request.raw_path,
+        headers=kept(request.headers),
+        data=body,
+        allow_redirects=False,
+    ) as answer:
+        return web.Response(status=answer.status, body=await answer.read(), headers=kept(answer.headers))
+
+
+async def session(app: web.Application) -> AsyncIterator[None]:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(
+        connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+    ) as client:
+        app[SESSION] = client
+        yield
+
+
+def make_app(upstream: str) -> web.Application:
+    app = web.Application(client_max_size=10**8)
+    app[UPSTREAM] = upstream
+    app.cleanup_ctx.append(session)
+    app.router.add_route("*", "/{path:.*}", forward)
+    return app
+
+
+if __name__ == "__main__":
+    web.run_app(make_app(sys.argv[2]), host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None)

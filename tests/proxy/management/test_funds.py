@@ -1,0 +1,78 @@
+"""The admission of quotes against the ledger's own."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.evaluate import Quote
+from policies.refusals import insufficient_credits, quota_exceeded
+from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
+from policies.windows import window_at
+from proxy.management.funds import Allowance, Funds, admission
+from store.book import AccountRow, Book, GrantRow, WindowRow
+from store.verbs import Hold, LacksCredits, LacksQuota, QuotaTerms, Request, Reserve
+
+NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
+ACCOUNT = AccountId(1)
+
+amounts = st.integers(0, 12)
+fundings = st.sampled_from(
+    [(Funding.CREDITS,), (Funding.QUOTA,), (Funding.QUOTA, Funding.CREDITS), (Funding.CREDITS, Funding.QUOTA)]
+)
+
+
+def _book(credits: int, used: dict[Metric, tuple[int, int]]) -> Book:
+    """The ledger's rows of an account with these credits, and these windows as used and held."""
+    grant = GrantRow(7, ACCOUNT, "key", "bonus", credits, credits, 0, 100, NOW, None, "")
+    book = Book(NOW, accounts={ACCOUNT: AccountRow(ACCOUNT, credits, 0, 1, 1)})
+    book.grants, book.grants_of = {7: grant}, defaultdict(list, {ACCOUNT: [grant]})
+    for metric, (spent, held) in used.items():
+        window = window_at(metric, NOW)
+        key = (ACCOUNT, window.start, metric)
+        book.windows[key] = WindowRow(key, window.end, 0, spent, held, 1)
+    return book
+
+
+@given(
+    quote=st.builds(Quote, credits=amounts, quota=amounts, fundings=fundings),
+    credits=amounts,
+    daily=st.tuples(amounts, amounts, amounts),
+    monthly=st.none() | st.tuples(amounts, amounts, amounts),
+)
+def test_a_quote_passes_exactly_when_the_ledger_would_take_it(
+    quote: Quote, credits: int, daily: tuple[int, int, int], monthly: tuple[int, int, int] | None
+) -> None:
+    """Same funding or same refusal, with the same amounts, for any funds, limits and costs."""
+    windows = {Metric.DAILY: daily} | ({Metric.MONTHLY: monthly} if monthly is not None else {})
+    allowances = {
+        metric: Allowance(window_at(metric, NOW), limit, used + held) for metric, (limit, used, held) in windows.items()
+    }
+    funds = Funds(credits, allowances[Metric.DAILY], allowances.get(Metric.MONTHLY))
+    reserve = Reserve(
+        hold_id=HoldId(1),
+        account_id=ACCOUNT,
+        revision=1,
+        fundings=quote.fundings,
+        credits=quote.credits,
+        quota=quote.quota,
+        quota_terms=QuotaTerms(daily[0], monthly[0] if monthly is not None else None, 1),
+        request=Request("ana", None, "a:b", "act", "route", "rev", "rule", 1),
+        deadline=NOW + timedelta(hours=1),
+        on_deadline=OnDeadline.RELEASE,
+    )
+    used = {metric: (spent, held) for metric, (_, spent, held) in windows.items()}
+    outcome = _book(credits, used).apply(reserve)
+    funding, refusal = admission(quote, funds)
+    match outcome:
+        case Hold():
+            assert (refusal, funding) == (None, outcome.funding)
+        case LacksCredits():
+            assert refusal == insufficient_credits(outcome.required, outcome.current)
+        case LacksQuota():
+            assert refusal == quota_exceeded(outcome.metric, outcome.used, outcome.limit, outcome.resets_at)
+        case _:
+            raise AssertionError(outcome)
