@@ -1,25 +1,46 @@
 """One transaction of the ledger: lock and load what a batch of verbs concerns, decide on a Book, write set-based.
 
-Called by the committer only. However many verbs there are, there is one statement for each kind of row. Accounts are
-locked first and in the order of their ids, so that nodes on one database cannot deadlock; grants, windows and holds
-belong to an account and are guarded by its lock.
+Called by the committer, and where an account is made with its first grant. However many verbs there are, there is one
+statement for each kind of row. Accounts are locked first and in the order of their ids, so that nodes on one database
+cannot deadlock; grants, windows and holds belong to an account and are guarded by its lock.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, bindparam
+from sqlalchemy import Connection
 
 from policies.holds import HoldState
-from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
+from policies.terms import Funding, Metric, OnDeadline
 from policies.windows import window_at
-from store.book import AccountRow, Book, GrantRow, HoldRow, WindowRow, window_keys
-from store.tables import accounts, credit_grants, holds, ledger_entries, quota_windows, usage_events
+from store.book import Book
+from store.prepared import Prepared, inserting, updating
+from store.rows import AccountRow, GrantRow, HoldRow, WindowRow, window_keys
+from store.tables import (
+    accounts,
+    credit_grants,
+    from_micros,
+    holds,
+    ledger_entries,
+    quota_windows,
+    to_micros,
+    usage_events,
+)
 from store.verbs import BindJob, Expire, GrantCredits, Outcome, Refund, Release, Request, Reserve, Settle, Verb
+from store.writing import (
+    account_values,
+    entry_values,
+    grant_values,
+    hold_changes,
+    hold_values,
+    usage_values,
+    window_values,
+)
 
 
 def run_batch(connection: Connection, verbs: Sequence[Verb], clock: Callable[[Connection], datetime]) -> list[Outcome]:
@@ -32,99 +53,111 @@ def run_batch(connection: Connection, verbs: Sequence[Verb], clock: Callable[[Co
 
 # Loading.
 
+_ACCOUNT = accounts.c
+_LOCK_ACCOUNTS = Prepared(
+    lambda any_of: (
+        sa.select(_ACCOUNT.id, _ACCOUNT.posted, _ACCOUNT.pending, _ACCOUNT.version, _ACCOUNT.revision)
+        .where(any_of(_ACCOUNT.id, "ids"))
+        .order_by(_ACCOUNT.id)
+        .with_for_update()
+    )
+)
+_HOLD_COLUMNS = [holds.c[name] for name in ("id", "account_id", "state", "funding", "amount", "settled_amount")] + [
+    holds.c[name] for name in ("refunded_amount", "taken", "job_id", "on_deadline", "deadline", "created_at")
+]
+_REQUEST_COLUMNS = [holds.c[name] for name in ("user_id", "key_id", "model_key", "action", "route_id")] + [
+    holds.c[name] for name in ("policy_revision", "rule", "price_version", "units", "ended_at", "end_reason")
+]
+_LOAD_HOLDS = Prepared(lambda any_of: sa.select(*_HOLD_COLUMNS, *_REQUEST_COLUMNS).where(any_of(holds.c.id, "ids")))
+_GRANT = credit_grants.c
+_GRANT_COLUMNS = [_GRANT[name] for name in ("id", "account_id", "key", "source", "amount", "remaining", "held")] + [
+    _GRANT[name] for name in ("priority", "effective_at", "expires_at", "description")
+]
+_LOAD_ALIVE_GRANTS = Prepared(
+    lambda any_of: sa.select(*_GRANT_COLUMNS).where(
+        any_of(_GRANT.account_id, "ids"), sa.text("(remaining > 0 OR held > 0)")
+    )
+)
+_LOAD_GRANTS = Prepared(lambda any_of: sa.select(*_GRANT_COLUMNS).where(any_of(_GRANT.id, "ids")))
+_WINDOW = quota_windows.c
+# Accounts and starts are asked for separately, which the key serves well; a pair too many does no harm.
+_LOAD_WINDOWS = Prepared(
+    lambda any_of: sa.select(
+        *(_WINDOW[name] for name in ("account_id", "window_start", "metric", "window_end", "limit", "used", "held")),
+        _WINDOW.plan_version_id,
+    ).where(any_of(_WINDOW.account_id, "accounts"), any_of(_WINDOW.window_start, "starts"))
+)
+_OF_EXISTING_HOLDS = Settle | Release | Expire | BindJob | Refund
+
 
 def _load(connection: Connection, verbs: Sequence[Verb], clock: Callable[[Connection], datetime]) -> Book:
     ids = sorted({verb.account_id for verb in verbs})
-    locked = sa.select(accounts).where(accounts.c.id.in_(ids)).order_by(accounts.c.id).with_for_update()
-    rows = connection.execute(locked).all()
+    locked = _LOCK_ACCOUNTS.rows(connection, {"ids": ids})
     # After the lock: a node that waited for it must not decide with a moment from before its turn.
-    book = Book(clock(connection))
-    for row in rows:
-        book.accounts[row.id] = AccountRow(row.id, row.posted, row.pending, row.version, row.revision)
-    _load_holds(connection, book, [verb.hold_id for verb in verbs if isinstance(verb, _OF_EXISTING_HOLDS)])
+    book = Book.at(clock(connection))
+    book.accounts = {row[0]: AccountRow(*row) for row in locked}
+    wanted = [verb.hold_id for verb in verbs if isinstance(verb, _OF_EXISTING_HOLDS)]
+    if wanted:
+        book.holds = {row[0]: _hold(row) for row in _LOAD_HOLDS.rows(connection, {"ids": wanted})}
     _load_jobs(connection, book, [verb for verb in verbs if isinstance(verb, BindJob)])
-    _load_grants(connection, book, ids, verbs)
+    for row in _LOAD_ALIVE_GRANTS.rows(connection, {"ids": ids}):
+        book.credits.add(_grant(row))
+    _load_spent_grants(connection, book, verbs)
     _load_windows(connection, book, verbs)
     return book
 
 
-_OF_EXISTING_HOLDS = Settle | Release | Expire | BindJob | Refund
+def _hold(row: Sequence[Any]) -> HoldRow:
+    number, account_id, state, funding, amount, settled, refunded, taken, job_id, rule, deadline, created = row[:12]
+    request: Any
+    *request, units, ended_at, end_reason = row[12:]
+    return HoldRow(
+        id=number,
+        account_id=account_id,
+        state=HoldState(state),
+        funding=Funding(funding),
+        amount=amount,
+        settled_amount=settled,
+        refunded_amount=refunded,
+        taken=json.loads(taken),
+        request=Request(*request, json.loads(units)),
+        job_id=job_id,
+        on_deadline=OnDeadline(rule),
+        deadline=from_micros(deadline),
+        created_at=from_micros(created),
+        ended_at=None if ended_at is None else from_micros(ended_at),
+        end_reason=end_reason,
+    )
 
 
-def _load_holds(connection: Connection, book: Book, ids: Sequence[HoldId]) -> None:
-    if not ids:
-        return
-    for row in connection.execute(sa.select(holds).where(holds.c.id.in_(ids))):
-        book.holds[row.id] = HoldRow(
-            id=row.id,
-            account_id=row.account_id,
-            state=HoldState(row.state),
-            funding=Funding(row.funding),
-            amount=row.amount,
-            settled_amount=row.settled_amount,
-            refunded_amount=row.refunded_amount,
-            taken=row.taken,
-            request=Request(
-                row.user_id,
-                row.key_id,
-                row.model_key,
-                row.action,
-                row.route_id,
-                row.policy_revision,
-                row.rule,
-                row.price_version,
-                row.units,
-            ),
-            job_id=row.job_id,
-            on_deadline=OnDeadline(row.on_deadline),
-            deadline=row.deadline,
-            created_at=row.created_at,
-            ended_at=row.ended_at,
-            end_reason=row.end_reason,
-        )
+def _grant(row: Sequence[Any]) -> GrantRow:
+    rest: Any
+    *rest, effective_at, expires_at, description = row
+    ends = None if expires_at is None else from_micros(expires_at)
+    return GrantRow(*rest, from_micros(effective_at), ends, description)
 
 
 def _load_jobs(connection: Connection, book: Book, verbs: Sequence[BindJob]) -> None:
     """The jobs that are bound already, of those that the batch wants to bind."""
-    if not verbs:
-        return
-    wanted = sa.select(holds.c.route_id, holds.c.job_id).where(holds.c.job_id.in_([verb.job_id for verb in verbs]))
-    book.jobs.update((row.route_id, row.job_id) for row in connection.execute(wanted))
+    if verbs:
+        jobs = [verb.job_id for verb in verbs]
+        query = sa.select(holds.c.route_id, holds.c.job_id).where(holds.c.job_id.in_(jobs))
+        book.jobs.update((row.route_id, row.job_id) for row in connection.execute(query))
 
 
-def _load_grants(connection: Connection, book: Book, ids: Sequence[AccountId], verbs: Sequence[Verb]) -> None:
-    """The grants that have anything left; for refunds and repeated grants also those that have not."""
-    grants = credit_grants.c
-    alive = (grants.remaining > 0) | (grants.held > 0)
-    conditions: list[sa.ColumnElement[bool]] = [grants.account_id.in_(ids) & alive]
-    spent = [
-        grant_id
-        for verb in verbs
-        if isinstance(verb, Refund) and verb.hold_id in book.holds
-        for grant_id, _ in book.holds[verb.hold_id].taken.get("grants", ())
-    ]
-    if spent:
-        conditions.append(grants.id.in_(spent))
-    keys = [verb for verb in verbs if isinstance(verb, GrantCredits)]
+def _load_spent_grants(connection: Connection, book: Book, verbs: Sequence[Verb]) -> None:
+    """Grants with nothing left, where they matter: a refund refills them, a repeated key finds them."""
+    keys = [(verb.account_id, verb.key) for verb in verbs if isinstance(verb, GrantCredits)]
+    ids: list[int] = []
     if keys:
-        conditions.append(sa.tuple_(grants.account_id, grants.key).in_([(verb.account_id, verb.key) for verb in keys]))
-    for condition in conditions:
-        for row in connection.execute(sa.select(credit_grants).where(condition)):
-            book.add_grant(
-                GrantRow(
-                    row.id,
-                    row.account_id,
-                    row.key,
-                    row.source,
-                    row.amount,
-                    row.remaining,
-                    row.held,
-                    row.priority,
-                    row.effective_at,
-                    row.expires_at,
-                    row.description,
-                )
-            )
+        query = sa.select(_GRANT.id).where(sa.tuple_(_GRANT.account_id, _GRANT.key).in_(keys))
+        ids += connection.execute(query).scalars()
+    for verb in verbs:
+        if isinstance(verb, Refund) and verb.hold_id in book.holds:
+            ids += [grant_id for grant_id, _ in book.holds[verb.hold_id].taken.get("grants", ())]
+    if ids:
+        for row in _LOAD_GRANTS.rows(connection, {"ids": ids}):
+            book.credits.add(_grant(row))
 
 
 def _load_windows(connection: Connection, book: Book, verbs: Sequence[Verb]) -> None:
@@ -132,200 +165,50 @@ def _load_windows(connection: Connection, book: Book, verbs: Sequence[Verb]) -> 
     wanted = {key for hold in book.holds.values() for key in window_keys(hold)}
     for verb in verbs:
         if isinstance(verb, Reserve) and verb.quota_terms is not None:
-            for metric in Metric:
-                wanted.add((verb.account_id, window_at(metric, book.now).start, metric))
+            wanted |= {(verb.account_id, window_at(metric, book.now).start, metric) for metric in Metric}
     if not wanted:
         return
-    # Accounts and starts are asked for separately, which the key serves well; a pair too many does no harm.
-    windows = quota_windows.c
-    query = sa.select(quota_windows).where(
-        windows.account_id.in_({account for account, _, _ in wanted}),
-        windows.window_start.in_({start for _, start, _ in wanted}),
-    )
-    for row in connection.execute(query):
-        key = (row.account_id, row.window_start, Metric(row.metric))
-        book.windows[key] = WindowRow(key, row.window_end, row.limit, row.used, row.held, row.plan_version_id)
+    lists: dict[str, list[int]] = {
+        "accounts": sorted({account_id for account_id, _, _ in wanted}),
+        "starts": sorted({to_micros(start) for _, start, _ in wanted}),
+    }
+    for account_id, start, metric, end, *amounts in _LOAD_WINDOWS.rows(connection, lists):
+        key = (account_id, from_micros(start), Metric(metric))
+        book.quota.windows[key] = WindowRow(key, from_micros(end), *amounts)
 
 
 # Writing.
 
+_UPDATE_ACCOUNTS = updating(accounts, ("posted", "pending", "version"))
+_INSERT_GRANTS, _UPDATE_GRANTS = inserting(credit_grants), updating(credit_grants, ("remaining", "held"))
+_INSERT_WINDOWS = inserting(quota_windows)
+_UPDATE_WINDOWS = updating(quota_windows, ("limit", "used", "held", "plan_version_id"))
+_INSERT_HOLDS = inserting(holds)
+_HOLD_CHANGES = ["state", "settled_amount", "refunded_amount", "taken", "job_id"]
+_HOLD_CHANGES += ["on_deadline", "deadline", "ended_at", "end_reason"]
+_UPDATE_HOLDS = updating(
+    holds,
+    _HOLD_CHANGES,
+    # A hold that is released or expired never changes again: the state table, once more, in SQL.
+    (holds.c.state == sa.literal_column("'reserved'")) | (holds.c.state == sa.literal_column("'settled'")),
+)
+_INSERT_ENTRIES, _INSERT_USAGE = inserting(ledger_entries), inserting(usage_events)
+
 
 def _write(connection: Connection, book: Book) -> None:
-    _execute(connection, _UPDATE_ACCOUNT, (_account_values(row) for row in book.accounts.values() if row.changed))
-    _execute(
-        connection, sa.insert(credit_grants), (_grant_values(row, book) for row in book.grants.values() if row.new)
-    )
-    changed_grants = (row for row in book.grants.values() if row.changed and not row.new)
-    _execute(connection, _UPDATE_GRANT, (_grant_changes(row) for row in changed_grants))
-    _execute(connection, sa.insert(quota_windows), (_window_values(row) for row in book.windows.values() if row.new))
-    changed_windows = (row for row in book.windows.values() if row.changed and not row.new)
-    _execute(connection, _UPDATE_WINDOW, (_window_changes(row) for row in changed_windows))
-    _execute(connection, sa.insert(holds), (_hold_values(row) for row in book.holds.values() if row.new))
-    changed_holds = (row for row in book.holds.values() if row.changed and not row.new)
-    _execute(connection, _UPDATE_HOLD, (_hold_changes(row) for row in changed_holds))
-    _execute(connection, sa.insert(ledger_entries), (_entry_values(book, index) for index in range(len(book.entries))))
-    _execute(connection, sa.insert(usage_events), (_usage_values(book, index) for index in range(len(book.usage))))
+    now = to_micros(book.now)
+    _UPDATE_ACCOUNTS.run(connection, map(account_values, _changed(book.accounts.values())))
+    grants = book.credits.grants.values()
+    _INSERT_GRANTS.run(connection, (grant_values(row, now) for row in grants if row.new))
+    _UPDATE_GRANTS.run(connection, (grant_values(row, now) for row in _changed(grants) if not row.new))
+    windows = book.quota.windows.values()
+    _INSERT_WINDOWS.run(connection, (window_values(row) for row in windows if row.new))
+    _UPDATE_WINDOWS.run(connection, (window_values(row) for row in _changed(windows) if not row.new))
+    _INSERT_HOLDS.run(connection, (hold_values(row) for row in book.holds.values() if row.new))
+    _UPDATE_HOLDS.run(connection, (hold_changes(row) for row in _changed(book.holds.values()) if not row.new))
+    _INSERT_ENTRIES.run(connection, (entry_values(entry, now) for entry in book.credits.entries))
+    _INSERT_USAGE.run(connection, (usage_values(hold, usage, now) for hold, usage in book.usage))
 
 
-def _execute(connection: Connection, statement: sa.Executable, rows: Iterable[dict[str, Any]]) -> None:
-    values = list(rows)
-    if values:
-        connection.execute(statement, values)
-
-
-_UPDATE_ACCOUNT = (
-    sa.update(accounts)
-    .where(accounts.c.id == bindparam("id_"))
-    .values(posted=bindparam("posted"), pending=bindparam("pending"), version=bindparam("version"))
-)
-_UPDATE_GRANT = (
-    sa.update(credit_grants)
-    .where(credit_grants.c.id == bindparam("id_"))
-    .values(remaining=bindparam("remaining"), held=bindparam("held"))
-)
-_UPDATE_WINDOW = (
-    sa.update(quota_windows)
-    .where(
-        quota_windows.c.account_id == bindparam("account_id_"),
-        quota_windows.c.window_start == bindparam("window_start_"),
-        quota_windows.c.metric == bindparam("metric_"),
-    )
-    .values({name: bindparam(name) for name in ("limit", "used", "held", "plan_version_id")})
-)
-_UPDATE_HOLD = (
-    sa.update(holds)
-    # A hold that is released or expired never changes again: the state table, once more, in SQL.
-    .where(
-        holds.c.id == bindparam("id_"),
-        (holds.c.state == HoldState.RESERVED) | (holds.c.state == HoldState.SETTLED),
-    )
-    .values(
-        {
-            name: bindparam(name)
-            for name in (
-                "state",
-                "settled_amount",
-                "refunded_amount",
-                "taken",
-                "job_id",
-                "on_deadline",
-                "deadline",
-                "ended_at",
-                "end_reason",
-            )
-        }
-    )
-)
-
-
-def _account_values(row: AccountRow) -> dict[str, Any]:
-    return {"id_": row.id, "posted": row.posted, "pending": row.pending, "version": row.version}
-
-
-def _grant_values(row: GrantRow, book: Book) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "account_id": row.account_id,
-        "key": row.key,
-        "source": row.source,
-        "amount": row.amount,
-        "remaining": row.remaining,
-        "held": row.held,
-        "priority": row.priority,
-        "effective_at": row.effective_at,
-        "expires_at": row.expires_at,
-        "description": row.description,
-        "created_at": book.now,
-    }
-
-
-def _grant_changes(row: GrantRow) -> dict[str, Any]:
-    return {"id_": row.id, "remaining": row.remaining, "held": row.held}
-
-
-def _window_changes(row: WindowRow) -> dict[str, Any]:
-    account_id, start, metric = row.key
-    return {"account_id_": account_id, "window_start_": start, "metric_": metric, **_window_amounts(row)}
-
-
-def _window_values(row: WindowRow) -> dict[str, Any]:
-    account_id, start, metric = row.key
-    key = {"account_id": account_id, "window_start": start, "metric": metric, "window_end": row.end}
-    return {**key, **_window_amounts(row)}
-
-
-def _window_amounts(row: WindowRow) -> dict[str, Any]:
-    return {"limit": row.limit, "used": row.used, "held": row.held, "plan_version_id": row.plan_version_id}
-
-
-def _hold_changes(row: HoldRow) -> dict[str, Any]:
-    return {
-        "id_": row.id,
-        "state": row.state,
-        "settled_amount": row.settled_amount,
-        "refunded_amount": row.refunded_amount,
-        "taken": row.taken,
-        "job_id": row.job_id,
-        "on_deadline": row.on_deadline,
-        "deadline": row.deadline,
-        "ended_at": row.ended_at,
-        "end_reason": row.end_reason,
-    }
-
-
-def _hold_values(row: HoldRow) -> dict[str, Any]:
-    request = row.request
-    changes = _hold_changes(row)
-    return {
-        "id": changes.pop("id_"),
-        **changes,
-        "account_id": row.account_id,
-        "user_id": request.user_id,
-        "key_id": request.key_id,
-        "funding": row.funding,
-        "amount": row.amount,
-        "model_key": request.model_key,
-        "action": request.action,
-        "route_id": request.route_id,
-        "policy_revision": request.policy_revision,
-        "rule": request.rule,
-        "price_version": request.price_version,
-        "units": request.units,
-        "created_at": row.created_at,
-    }
-
-
-def _entry_values(book: Book, index: int) -> dict[str, Any]:
-    entry = book.entries[index]
-    return {
-        "account_id": entry.account_id,
-        "version": entry.version,
-        "kind": entry.kind,
-        "amount": entry.amount,
-        "balance_after": entry.balance_after,
-        "hold_id": entry.hold_id,
-        "grant_id": entry.grant_id,
-        "description": entry.description,
-        "at": book.now,
-    }
-
-
-def _usage_values(book: Book, index: int) -> dict[str, Any]:
-    hold, usage = book.usage[index]
-    return {
-        "id": hold.id,
-        "account_id": hold.account_id,
-        "user_id": hold.request.user_id,
-        "key_id": hold.request.key_id,
-        "model_key": hold.request.model_key,
-        "action": hold.request.action,
-        "route_id": hold.request.route_id,
-        "funding": hold.funding,
-        "quoted": hold.amount,
-        "charged": hold.settled_amount,
-        "units": usage.units,
-        "estimated": usage.estimated,
-        "upstream_status": usage.upstream_status,
-        "latency_ms": usage.latency_ms,
-        "at": book.now,
-    }
+def _changed(rows: Iterable[Any]) -> Iterable[Any]:
+    return (row for row in rows if row.changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -52,17 +53,24 @@ async def migrate(url: str) -> tuple[str | None, str | None]:
     All of them or none: a process that dies meanwhile leaves the schema as it was. Raises SchemaOutdated when a newer
     Farebox has migrated already.
     """
-    engine = create_async_engine(sa.make_url(url), poolclass=NullPool)
-    if engine.dialect.name == "sqlite":
-        prepare_sqlite(engine.sync_engine, begin="BEGIN IMMEDIATE")
+    parsed = sa.make_url(url)
     try:
+        if parsed.get_backend_name() == "sqlite":
+            return await asyncio.to_thread(_upgrade_sqlite, parsed)
+        engine = create_async_engine(parsed, poolclass=NullPool)
         async with engine.connect() as connection:
             return await connection.run_sync(_upgrade)
     except (DBAPIError, OSError) as error:
         origin = getattr(error, "orig", None) or error
-        raise StoreUnavailable(str(origin).splitlines()[0]) from error
-    finally:
-        await engine.dispose()
+        raise StoreUnavailable(f"{parsed.render_as_string()}: {str(origin).splitlines()[0]}") from error
+
+
+def _upgrade_sqlite(url: sa.URL) -> tuple[str | None, str | None]:
+    """In one thread: the asyncio driver leaves a thread of its own behind when a file cannot be opened."""
+    engine = sa.create_engine(url.set(drivername="sqlite"), poolclass=NullPool)
+    prepare_sqlite(engine, begin="BEGIN IMMEDIATE")
+    with engine.connect() as connection:
+        return _upgrade(connection)
 
 
 def _upgrade(connection: Connection) -> tuple[str | None, str | None]:

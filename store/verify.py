@@ -22,7 +22,7 @@ from store.verify_rows import (
     check_usage_of_holds,
 )
 
-ACCOUNTS_AT_ONCE = 200
+ACCOUNTS_AT_ONCE = 500
 """Accounts in memory at once, each with its windows and its open holds."""
 
 ROWS_AT_ONCE = 5_000

@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 
 from policies.holds import HoldState
 from policies.terms import Funding
-from store.book import EntryKind
 from store.findings import MAX_LISTED, Findings, Span, sums_by
 from store.ids import id_text
+from store.rows import EntryKind
 from store.tables import accounts, credit_grants, holds, ledger_entries, quota_windows, usage_events
 
 _OPEN = holds.c.state == HoldState.RESERVED

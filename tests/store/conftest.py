@@ -35,10 +35,12 @@ async def shared_database(shared_url: str) -> AsyncIterator[Database]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def till(shared_database: Database) -> Till:
+async def till(shared_database: Database) -> AsyncIterator[Till]:
     """On an empty database. Its tests run in the event loop of the session, like the database."""
     await shared_database.write(_empty)
-    return Till(shared_database)
+    till = Till(shared_database)
+    yield till
+    await till.check()
 
 
 def _empty(connection: Connection) -> None:

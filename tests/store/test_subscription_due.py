@@ -57,7 +57,6 @@ async def test_due_is_what_time_has_changed(database: Database) -> None:
     free = await database.write(_subscribed, "free", 0, False)
     paid = await database.write(_subscribed, "paid", 99_000, True)
     unpaid = await database.write(_subscribed, "unpaid", 99_000, False)
-    assert (free, paid, unpaid) == (1, 2, 3)
 
     async def due(now: datetime) -> list[AccountId]:
         return (await database.read(subscriptions.due_accounts, now, 0, 10))[0]
@@ -76,13 +75,12 @@ async def test_due_is_what_time_has_changed(database: Database) -> None:
 
 async def test_the_run_goes_through_all_candidates_once(database: Database) -> None:
     """Batch by batch in the order of the accounts, with the place to go on; none when there are no more."""
-    for number in range(5):
-        await database.write(_subscribed, f"user-{number}", 99_000, True)
+    ids = [await database.write(_subscribed, f"user-{number}", 99_000, True) for number in range(5)]
     now = NOW + 28 * DAY
-    await database.write(subscriptions.store_due, AccountId(2), now)
-    assert await database.read(subscriptions.due_accounts, now, 0, 2) == ([1], 2)
-    assert await database.read(subscriptions.due_accounts, now, 2, 2) == ([3, 4], 4)
-    assert await database.read(subscriptions.due_accounts, now, 4, 2) == ([5], None)
+    await database.write(subscriptions.store_due, ids[1], now)
+    assert await database.read(subscriptions.due_accounts, now, 0, 2) == ([ids[0]], ids[1])
+    assert await database.read(subscriptions.due_accounts, now, ids[1], 2) == ([ids[2], ids[3]], ids[3])
+    assert await database.read(subscriptions.due_accounts, now, ids[3], 2) == ([ids[4]], None)
 
 
 async def test_several_events_are_stored_each_with_its_own_status_and_moment(database: Database) -> None:
@@ -90,15 +88,17 @@ async def test_several_events_are_stored_each_with_its_own_status_and_moment(dat
     account_id = await database.write(_subscribed, "paid", 99_000, True)
     events = await database.write(subscriptions.store_due, account_id, NOW + 100 * DAY)
     assert events == [Event.RENEWAL_UNPAID, Event.LAPSED]
-    history = await database.read(subscriptions.history, 1)
-    assert [(row["event"], row["status"], row["at"]) for row in history] == [
+    row = await database.read(subscriptions.latest, account_id)
+    assert row is not None
+    history = await database.read(subscriptions.history, row.subscription_id)
+    assert [(event["event"], event["status"], event["at"]) for event in history] == [
         ("subscribed", "incomplete", NOW),
         ("paid", "active", NOW),
         ("renewal_unpaid", "past_due", NOW + 28 * DAY),
         ("lapsed", "expired", NOW + 35 * DAY),
     ]
     assert await database.write(subscriptions.store_due, account_id, NOW + 100 * DAY) == []
-    assert len(await database.read(subscriptions.history, 1)) == 4
+    assert len(await database.read(subscriptions.history, row.subscription_id)) == 4
 
 
 async def test_a_subscription_that_ends_by_cancellation_is_stored_with_its_end(database: Database) -> None:

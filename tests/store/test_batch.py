@@ -1,0 +1,130 @@
+"""A batch of verbs is written with one statement for each kind of row, whatever its size, and found by its indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event
+
+from policies.terms import HoldId
+from store import reports
+from store.batch import run_batch
+from store.verbs import Hold, Settle, Usage, Verb
+from tests.store.till import CREDITS, NOON, QUOTA, Till, reserving, terms
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@contextmanager
+def _statements(connection: Connection) -> Iterator[list[str]]:
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        seen.append(" ".join(statement.split()[:3]))
+
+    event.listen(connection, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(connection, "before_cursor_execute", note)
+
+
+async def _statements_of(till: Till, *verbs: Verb) -> list[str]:
+    def counted(connection: Connection) -> list[str]:
+        with _statements(connection) as seen:
+            run_batch(connection, verbs, lambda _: NOON)
+        return seen
+
+    return await till.database.write(counted)
+
+
+async def test_the_number_of_statements_does_not_grow_with_the_batch(till: Till) -> None:
+    """One hundred reserves and settlements of ten accounts cost as many as one of each."""
+    accounts = await till.accounts(10, 1_000)
+
+    def verbs(first: int, count: int) -> list[Verb]:
+        fundings = (*QUOTA, *CREDITS)
+        made: list[Verb] = []
+        for number in range(count):
+            account = accounts[number % 10]
+            made += [
+                reserving(first + 2 * number, account, 5, fundings=fundings, terms=terms(100, 1000)),
+                reserving(first + 2 * number + 1, account, 5),
+            ]
+            ends = (Settle(HoldId(first + 2 * number + which), account, None, Usage(), "") for which in (0, 1))
+            made += ends
+        return made
+
+    small = await _statements_of(till, *verbs(1_000, 1))
+    large = await _statements_of(till, *verbs(2_000, 50))
+    assert len(large) <= len(small) + 1  # Windows are made the first time and changed later.
+    assert len(small) <= 12
+
+
+async def test_a_refused_batch_writes_nothing(till: Till) -> None:
+    """Reading is all that a refusal costs."""
+    account = await till.account(1)
+    statements = await _statements_of(till, *(reserving(1_000 + number, account, 5) for number in range(20)))
+    assert {statement.split()[0] for statement in statements} == {"SELECT"}
+
+
+async def test_the_largest_batch_fits_the_database(till: Till) -> None:
+    """As many verbs as the committer ever takes together, each of another account."""
+    accounts = await till.accounts(256, 10)
+    outcomes = await till.run(*(reserving(10_000 + number, account, 1) for number, account in enumerate(accounts)))
+    assert all(isinstance(outcome, Hold) for outcome in outcomes)
+    holds = [outcome for outcome in outcomes if isinstance(outcome, Hold)]
+    await till.run(*(Settle(hold.hold_id, hold.account_id, None, Usage(), "") for hold in holds))
+    assert len(await till.rows("SELECT id FROM usage_events")) == 256
+
+
+@pytest.mark.parametrize(
+    ("index", "query"),
+    [
+        ("ix_holds_open", reports.open_holds),
+        ("ix_credit_grants_alive", reports.grants),
+        ("ix_credit_grants_alive", lambda connection, number: run_batch(connection, [reserving(1, number, 9)], _noon)),
+        ("ix_usage_events_account_id_id", lambda connection, number: reports.usage(connection, number, None, 50)),
+        ("uq_holds_job", lambda connection, number: reports.job_holds(connection, ["route"], [f"job {number}"])),
+    ],
+)
+async def test_queries_of_every_request_and_every_sweep_use_their_index(till: Till, index: str, query: Any) -> None:
+    """A partial index helps only where the database sees that its condition is met."""
+    account = await till.account(100)
+    for _ in range(3):
+        await till.hold(account, 1, deadline=NOON + timedelta(hours=1))
+
+    def plan(connection: Connection) -> str:
+        plans: list[str] = []
+
+        def explain(cursor_connection: Any, cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+            if statement.startswith("SELECT"):
+                plans.append(_plan(cursor_connection, statement, parameters))
+
+        event.listen(connection, "before_cursor_execute", explain)
+        try:
+            query(connection, account)
+        finally:
+            event.remove(connection, "before_cursor_execute", explain)
+        return "\n".join(plans)
+
+    assert index in await till.database.write(plan)
+
+
+def _noon(_connection: Connection) -> datetime:
+    return NOON
+
+
+def _plan(connection: Connection, statement: str, parameters: Any) -> str:
+    if connection.dialect.name == "sqlite":
+        rows = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+        return "\n".join(row[3] for row in rows)
+    # A table of three rows is quicker read than any index.
+    cursor = connection.connection.cursor()
+    cursor.execute("SET LOCAL enable_seqscan = off")
+    cursor.execute(f"EXPLAIN {statement}", parameters)
+    return "\n".join(row[0] for row in cursor.fetchall())

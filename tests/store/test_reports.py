@@ -1,0 +1,183 @@
+"""Reports: what accounts and operators are shown agrees with what the ledger decides, and reading writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy.exc import NoResultFound
+
+from policies.terms import HoldId, Metric, OnDeadline
+from store import reports
+from store.ids import first_id_at
+from store.verbs import Hold, Settle, Usage
+from tests.store.till import NOON, QUOTA, REQUEST, Till, reserving, terms
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+HOUR = timedelta(hours=1)
+MIDNIGHT = datetime(2025, 3, 10, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+async def test_available_credits_are_what_a_request_can_have(till: Till) -> None:
+    """Without what is held, and without what has lapsed although nobody has booked it yet."""
+    account = await till.account(100)
+    await till.grant(account, 50, expires_at=NOON + HOUR, priority=1)
+    await till.hold(account, 20)
+    till.now = NOON + HOUR
+    balance = await till.balance(account)
+    assert (balance.posted, balance.pending, balance.available) == (150, 20, 100)
+    assert isinstance(await till.reserve(account, balance.available), Hold)
+
+
+async def test_an_account_that_does_not_exist_has_no_balance(till: Till) -> None:
+    """Asking for it is the caller's mistake."""
+    with pytest.raises(NoResultFound):
+        await till.balance(till.hold_id())  # type: ignore[arg-type]
+
+
+async def test_grants_are_listed_in_the_order_in_which_they_are_spent(till: Till) -> None:
+    """Those with anything left, also if all of it is held."""
+    account = await till.account(10)
+    await till.settled(account, 10)
+    for priority, expires_at in [(100, None), (100, NOON + 2 * HOUR), (100, NOON + HOUR), (1, None)]:
+        await till.grant(account, 10, priority=priority, expires_at=expires_at)
+    await till.hold(account, 15)
+    rows = await till.database.read(reports.grants, account)
+    assert [(row["priority"], row["expires_at"], row["held"]) for row in rows] == [
+        (1, None, 10),
+        (100, NOON + HOUR, 5),
+        (100, NOON + 2 * HOUR, 0),
+        (100, None, 0),
+    ]
+
+
+async def test_entries_are_paged_newest_first(till: Till) -> None:
+    """Each page goes on below the last version of the one before; nothing is shown twice."""
+    account, other = await till.account(*range(1, 8)), await till.account(100)
+    first = await till.database.read(reports.entries, account, None, 3)
+    second = await till.database.read(reports.entries, account, first[-1]["version"], 3)
+    third = await till.database.read(reports.entries, account, second[-1]["version"], 3)
+    assert [row["amount"] for row in first + second + third] == [7, 6, 5, 4, 3, 2, 1]
+    assert len(await till.database.read(reports.entries, other, None, 3)) == 1
+
+
+async def test_a_window_is_shown_before_it_exists(till: Till) -> None:
+    """Reading makes no row."""
+    account = await till.account()
+    window, used, held = await till.database.read(reports.window, account, Metric.MONTHLY, NOON)
+    assert (window.start, window.end) == (datetime(2025, 3, 1, tzinfo=UTC), datetime(2025, 4, 1, tzinfo=UTC))
+    assert (used, held) == (0, 0)
+    assert await till.windows(account) == []
+
+
+async def test_a_window_shows_what_is_used_and_held(till: Till) -> None:
+    """Of its own moment and metric only."""
+    account = await till.account()
+    await till.settled(account, 0, quota=3, fundings=QUOTA, terms=terms(10, 100))
+    await till.hold(account, quota=2, fundings=QUOTA, terms=terms(10, 100))
+    for metric in Metric:
+        assert (await till.database.read(reports.window, account, metric, NOON))[1:] == (3, 2)
+    assert (await till.database.read(reports.window, account, Metric.DAILY, NOON + DAY))[1:] == (0, 0)
+
+
+async def test_windows_are_listed_newest_first_since_a_moment(till: Till) -> None:
+    """The history of quota."""
+    account = await till.account()
+    for _ in range(4):
+        await till.settled(account, 0, quota=1, fundings=QUOTA, terms=terms(10))
+        till.now += DAY
+    rows = await till.database.read(reports.windows, account, MIDNIGHT + DAY)
+    assert [row["window_start"] for row in rows] == [MIDNIGHT + 3 * DAY, MIDNIGHT + 2 * DAY, MIDNIGHT + DAY]
+
+
+async def _use(till: Till, account: int, at: datetime, model: str, units: int, funding: str = "quota") -> None:
+    """A settled call whose id is of the moment `at`."""
+    till.now, request = at, replace(REQUEST, model_key=model)
+    hold_id = first_id_at(at) + till.hold_id()
+    paying = {"quota": units, "fundings": QUOTA, "terms": terms(1000)} if funding == "quota" else {"credits": units}
+    verb = reserving(hold_id, account, request=request, deadline=at + HOUR, **paying)  # type: ignore[arg-type]
+    await till.run(verb, Settle(HoldId(hold_id), verb.account_id, None, Usage(), "done"))
+
+
+async def test_the_breakdown_adds_quota_up_by_day_and_model(till: Till) -> None:
+    """In integers on both databases; without credits, other accounts, and other days."""
+    account, other = await till.account(1_000), await till.account()
+    last = MIDNIGHT + DAY - timedelta(milliseconds=1)
+    for at, model, units in [(MIDNIGHT, "a:x", 1), (last, "a:x", 2), (NOON, "a:y", 4), (MIDNIGHT + DAY, "a:x", 8)]:
+        await _use(till, account, at, model, units)
+    await _use(till, other, NOON, "a:x", 100)
+    await _use(till, account, NOON, "a:x", 500, "credits")
+    await _use(till, account, MIDNIGHT - timedelta(milliseconds=1), "a:x", 50)
+    await _use(till, account, MIDNIGHT + 2 * DAY, "a:x", 50)
+    rows = await till.database.read(reports.breakdown, account, MIDNIGHT, MIDNIGHT + 2 * DAY)
+    found = sorted((row["day"], row["model_key"], row["units"]) for row in rows)
+    assert found == [(0, "a:x", 3), (0, "a:y", 4), (1, "a:x", 8)]
+    assert {type(value) for row in found for value in row} == {int, str}
+
+
+async def test_usage_is_paged_newest_first(till: Till) -> None:
+    """Of one account, or of all."""
+    one, other = await till.account(100), await till.account(100)
+    for account in (one, other, one, one):
+        await till.settled(account, 1)
+    first = await till.database.read(reports.usage, one, None, 2)
+    second = await till.database.read(reports.usage, one, first[-1]["id"], 2)
+    assert len(first + second) == 3
+    assert [row["id"] for row in first + second] == sorted((row["id"] for row in first + second), reverse=True)
+    assert len(await till.database.read(reports.usage, None, None, 10)) == 4
+
+
+async def test_popular_models_are_counted_since_a_moment(till: Till) -> None:
+    """By calls, whatever paid for them; of equals the first by name."""
+    account = await till.account(1_000)
+    for at, model, funding in [
+        (NOON - DAY, "a:old", "quota"),
+        (NOON, "a:y", "quota"),
+        (NOON, "a:x", "credits"),
+        (NOON, "a:z", "quota"),
+        (NOON, "a:z", "credits"),
+    ]:
+        await _use(till, account, at, model, 1, funding)
+    assert await till.database.read(reports.popular, NOON, 2) == [("a:z", 2), ("a:x", 1)]
+    assert len(await till.database.read(reports.popular, NOON - DAY, 10)) == 4
+
+
+async def test_a_hold_is_shown_with_everything_it_remembers(till: Till) -> None:
+    """Enough to explain the charge for ever; an unknown one is none."""
+    account = await till.account(100)
+    hold = await till.hold(account, 30)
+    row = await till.database.read(reports.hold, hold.hold_id)
+    assert row is not None
+    assert (row["policy_revision"], row["rule"], row["price_version"], row["units"]) == (
+        "policy",
+        "rule",
+        1,
+        {"seconds": "5"},
+    )
+    assert [part for _, part in row["taken"]["grants"]] == [30]
+    assert await till.database.read(reports.hold, 10**9) is None
+
+
+async def test_open_holds_are_listed_by_their_deadline(till: Till) -> None:
+    """The soonest first, and no ended ones."""
+    account = await till.account(100)
+    late = await till.hold(account, 1, deadline=NOON + 2 * HOUR)
+    soon = await till.hold(account, 1, deadline=NOON + HOUR, on_deadline=OnDeadline.QUOTE)
+    await till.settled(account, 1)
+    rows = await till.database.read(reports.open_holds, 10)
+    assert [row["id"] for row in rows] == [soon.hold_id, late.hold_id]
+    assert len(await till.database.read(reports.open_holds, 1)) == 1
+
+
+async def test_the_hold_of_a_job_is_found_by_the_jobs_id(till: Till) -> None:
+    """On its route, with its account and state."""
+    account = await till.account(100)
+    hold = await till.hold(account, 30)
+    await till.bind(hold, "job 1")
+    (found,) = await till.database.read(reports.job_holds, ["route", "other"], ["job 1", "job 2"])
+    assert (found.hold_id, found.account_id, found.job_id, found.state) == (hold.hold_id, account, "job 1", "reserved")
+    assert await till.database.read(reports.job_holds, ["other"], ["job 1"]) == []
+    assert await till.database.read(reports.job_holds, [], []) == []
