@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench lock clean
+.PHONY: help run test check format docs bench lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -29,6 +29,9 @@ check: .venv/installed ## Format, lint, types, layers
 format: .venv/installed ## Format, and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/installed ## Write the generated reference
+	$(BIN)/python docs/generate.py
 
 bench: .venv/installed ## Measure against a bare aiohttp proxy, in one run
 	$(BIN)/python bench/throughput.py

@@ -61,11 +61,17 @@ class Source(Settings):
         BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
         Field(alias="json", min_length=1, max_length=10),
     ] = None
+    """A pointer, or several for several spellings: the largest unit counts; only one model may be there."""
     path: FieldName | None = None
+    """A `{name}` in the path of the route."""
     query: FieldName | None = None
+    """A parameter of the query."""
     header: FieldName | None = None
+    """A header of the request."""
     form: FieldName | None = None
+    """A field of a body that is `application/x-www-form-urlencoded`."""
     const: str | int | Number | None = None
+    """The value itself: the same for every request of the route."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -92,8 +98,11 @@ class UnitSource(Source):
     """Where a request says how much it asks for. Out of range is refused, absent without default as well."""
 
     min: Number = Decimal(0)
+    """The least that is accepted."""
     max: Number
+    """The most that is accepted."""
     default: Number | None = None
+    """What an absent unit counts as."""
     length: bool = False
     """Count the items of the array found, instead of reading a number."""
     optional: bool = False
@@ -114,6 +123,7 @@ class ProductSource(Settings):
     """A unit that is the product of several, such as width x height."""
 
     product: Annotated[list[UnitSource], Field(min_length=2, max_length=4)]
+    """The factors. When one is absent and optional, the whole unit is absent."""
 
 
 def _kind_of_unit(value: object) -> str:
@@ -131,3 +141,4 @@ class AnswerSource(Settings):
     """Where an answer states a value: a JSON body, or the last event of a stream that has it."""
 
     json_: JsonPointer = Field(alias="json")
+    """A pointer into the answer."""

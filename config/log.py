@@ -16,6 +16,9 @@ from config.settings import Log
 MAX_LINE = 16_000
 """Characters of one message; longer ones are cut, since a log collector would cut them somewhere worse."""
 
+_TALKATIVE = ("alembic", "casbin")
+"""Libraries whose ordinary progress would bury ours; their warnings are told."""
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 
 
@@ -26,6 +29,8 @@ def set_up_log(settings: Log) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
 
 

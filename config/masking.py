@@ -49,22 +49,21 @@ def masked_lines(text: str) -> list[str]:
 
 def _masked(line: str) -> tuple[str, int | None]:
     """The line without its secrets; and the indentation below which lines belong to a secret that goes on."""
-    at = 0
-    while (key := _KEY.search(line, at)) is not None:
-        at = key.end()
-        if not is_secret(key["key"]):
+    shown, at = list[str](), 0
+    for key in _KEY.finditer(line):
+        if key.start() < at or not is_secret(key["key"]):
             continue
+        shown.append(line[at : key.end()])
         if _BEFORE_BLOCK_KEY.fullmatch(line, 0, key.start()):
             # A key at the start of its line: all that follows, and all that is indented more, is its value.
-            rest = line[at:]
-            shown = rest if _REFERENCE_VALUE.fullmatch(rest) else _stars(rest)
-            return line[:at] + shown, key.start()
-        value = _FLOW_VALUE.match(line, at)
+            rest = line[key.end() :]
+            shown.append(rest if _REFERENCE_VALUE.fullmatch(rest) else _stars(rest))
+            return "".join(shown), key.start()
+        value = _FLOW_VALUE.match(line, key.end())
         assert value is not None, "the pattern of a value fits an empty one as well"
-        if value["reference"] is None:
-            line = line[:at] + _stars(value[0]) + line[value.end() :]
+        shown.append(value[0] if value["reference"] else _stars(value[0]))
         at = value.end()
-    return line, None
+    return "".join(shown) + line[at:], None
 
 
 def _masked_continuation(line: str) -> str:

@@ -14,7 +14,8 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63
 UnitName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "*")
-_SEGMENT = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}|\*\*|\*|[A-Za-z0-9._~!$&'()+,;=:@%-]+")
+# Matched against decoded segments, so there are no percent encodings, and dot segments never arrive.
+_SEGMENT = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}|\*\*|\*|(?!\.\.?$)[A-Za-z0-9._~!$&'()+,;=:@-]+")
 
 
 class Match(Settings):
@@ -69,8 +70,11 @@ class Job(Settings):
     """The backend accepts the work now and ends it later. The hold stays until the job ends, or the deadline."""
 
     id: AnswerSource
+    """Where the answer that accepts the job names it: a text or a whole number."""
     deadline: Duration
+    """How long the job may take from its acceptance, until `on_deadline` ends its hold."""
     on_deadline: Literal["release", "quote"] = "release"
+    """A job that nobody saw end by its deadline costs nothing, or what was quoted."""
 
 
 Words = Annotated[list[str], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
@@ -80,20 +84,26 @@ class Poll(Settings):
     """A route whose answers tell how jobs of other routes ended. Reading it costs nothing."""
 
     of: Annotated[list[Identifier], BeforeValidator(lambda v: v if isinstance(v, list) else [v]), Field(min_length=1)]
+    """Ids of the routes whose jobs it speaks of."""
     id: Source
     """The job's id: a `path` parameter of this request, or a `json` pointer into the answer or each of its items."""
     items: AnswerSource | None = None
     """For answers that list jobs: where the list stands; `id` and `status` then point into each item."""
     status: AnswerSource
-    completed: Words
+    """Where the state of a job stands: a text."""
+    completed: Annotated[Words, Field(min_length=1)]
+    """States in which the job is charged."""
     failed: Words = []
+    """States in which the job costs nothing. A state in neither list leaves the job open."""
 
     @model_validator(mode="after")
-    def _id_can_be_found(self) -> Self:
+    def _tells_how_jobs_end(self) -> Self:
         if set(self.id.places) - {"path", "json"}:
             raise ValueError("the id of a job is read from `path` or from `json`")
         if self.items is not None and self.id.path is not None:
             raise ValueError("with `items`, the id of each job is read from `json`, not from the path")
+        if both := set(self.completed) & set(self.failed):
+            raise ValueError(f"the state {min(both)!r} is both `completed` and `failed`")
         return self
 
 
@@ -101,18 +111,29 @@ class Route(Settings):
     """One kind of request."""
 
     id: Identifier
+    """Names the route in logs, metrics and usage."""
     match: Matches
+    """The method and path of its requests, or several of them."""
     upstream: Identifier
+    """The backend that they are forwarded to."""
     access: Literal["metered", "account", "open"] = "metered"
     """`metered` is charged; `account` needs a caller and costs nothing; `open` is forwarded for anyone."""
     app: Identifier | None = None
+    """The app that its models belong to; metered routes need one."""
     action: UnitName | None = None
+    """What usage records call the request; without it, the id of the route."""
     model: ModelSource | None = None
+    """Where a request names its model; metered routes need it."""
     units: dict[UnitName, Unit] = {}
+    """How much a request asks for, by the unit names that prices have rates for: makes the quote."""
     usage: dict[UnitName, AnswerSource] = {}
+    """What an answer says was really used, by unit name: makes the charge. Without it the quote is charged."""
     job: Job | None = None
+    """Says that an answer only accepts the work, which ends later."""
     poll: Poll | None = None
+    """Says that its answers tell how jobs of other routes stand."""
     errors: Literal["origin", "openai", "problem"] = "origin"
+    """The shape of refusals on this route: plain, as the OpenAI API has them, or RFC 9457."""
     on_abort: Literal["delivered", "quote", "release"] = "delivered"
     """When the client leaves mid-answer: settle what was measured so far (else the quote), the quote, or nothing."""
     on_crash: Literal["release", "quote"] = "release"

@@ -51,6 +51,7 @@ HeaderSecret = Annotated[Secret, AfterValidator(_one_line)]
 
 class Admin(Settings):
     listen: ListenAddress = Address("127.0.0.1", 8081)
+    """For the admin API, probes and metrics. Keep it away from the outside."""
     token: HeaderSecret | None = None
     """Bearer token of operators. Without one the admin API is closed; probes and metrics stay open."""
 
@@ -59,13 +60,19 @@ class Jwt(Settings):
     """One issuer of tokens that the app already hands to its clients."""
 
     name: Identifier
+    """For people: which issuer this is."""
     algorithms: Annotated[list[Literal["HS256"]], Field(min_length=1)]
+    """Signatures that are accepted, whatever a token says of itself."""
     secret: Secret
+    """The key that the issuer signs with, at least 32 bytes."""
     user: Annotated[str, StringConstraints(min_length=1)] = "sub"
     """The claim that names the user."""
     email: str | None = None
+    """The claim that holds the e-mail address, if there is one: shown to operators, decides nothing."""
     issuer: str | None = None
+    """What `iss` has to be; without it, any."""
     audience: str | None = None
+    """What `aud` has to name; without it, any."""
     leeway: Duration = timedelta(seconds=30)
     """Clock difference between the issuer and this machine that is tolerated."""
 
@@ -79,7 +86,9 @@ class Jwt(Settings):
 
 class Identity(Settings):
     jwt: list[Jwt] = []
+    """Issuers of tokens, tried in order."""
     api_keys: bool = True
+    """Whether the keys that operators make for users are accepted."""
     unknown_users: Literal["create", "refuse"] = "create"
     """A user who is proven but not known: becomes a pay-as-you-go account with the welcome credits, or is refused."""
 
@@ -128,7 +137,9 @@ class Upstream(Settings):
     """A backend."""
 
     url: Annotated[str, AfterValidator(_backend)]
+    """Scheme, host, and port and base path where needed; the path of the request is appended."""
     connect_timeout: Duration = timedelta(seconds=5)
+    """Until a connection stands."""
     response_timeout: Duration = timedelta(seconds=300)
     """Until the first byte of the answer."""
     idle_timeout: Duration = timedelta(seconds=300)
@@ -143,6 +154,7 @@ class Upstream(Settings):
 
 class Management(Settings):
     mount: Annotated[str, StringConstraints(pattern=r"^(/[a-z0-9_-]+)*$")] = "/api"
+    """The path below which the endpoints are; they come before routes of the same path."""
     off: list[str] = []
     """Endpoints that are not served, by `METHOD /path` below the mount, because the backend has its own."""
     envelope: bool = False
@@ -164,27 +176,40 @@ class Limits(Settings):
 
 class Log(Settings):
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe lines that are written; every request is an `info` line."""
     format: Literal["text", "json"] = "text"
+    """Lines for people, or one JSON object on each line."""
 
 
 class FareboxSettings(Settings):
     """The whole file."""
 
     listen: ListenAddress = Address("127.0.0.1", 8080)
+    """Where clients connect: the proxy and the management API."""
     admin: Admin = Admin()
+    """The listener for operators, probes and metrics."""
     database: Annotated[str, AfterValidator(_database), Field(repr=False)] = "sqlite+aiosqlite:///farebox.db"
     """SQLAlchemy URL, maybe with a password. A relative SQLite path counts from the folder of the settings file."""
     policies: str | None = None
     """Folder of policy files, watched; without one the tier ladder is in force."""
     identity: Identity
+    """How callers prove who they are."""
     accounts: Accounts = Accounts()
+    """What new accounts start with."""
     subscriptions: Subscriptions = Subscriptions()
+    """How plans are paid."""
     upstreams: Annotated[dict[Identifier, Upstream], Field(min_length=1)]
+    """Backends, by a name that routes use."""
     routes: Annotated[list[Route], Field(min_length=1, max_length=10_000)]
+    """Which requests there are. The most specific path wins, whatever their order."""
     unmatched: Literal["refuse"] = "refuse"
+    """What matches no route is answered with 404 and never forwarded."""
     management: Management = Management()
+    """The API for end users."""
     limits: Limits = Limits()
+    """Bounds on single requests."""
     log: Log = Log()
+    """What is written to standard error."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
+    field_validator,
     model_validator,
 )
 
@@ -28,15 +29,40 @@ def _one_or_many(value: object) -> object:
 
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[\w.:@/ -]+$")]
-Pattern = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PATTERN, pattern=r"^[^,;\s\x00-\x1f]+$")]
-Names = Annotated[list[Name], BeforeValidator(_one_or_many), Field(min_length=1)]
-Patterns = Annotated[list[Pattern], BeforeValidator(_one_or_many), Field(min_length=1)]
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PATTERN, pattern=r"^[^,;|\s\x00-\x1f]+$")]
+# The input type is for the JSON Schema that editors complete and check files by.
+Names = Annotated[
+    list[Name], BeforeValidator(_one_or_many, json_schema_input_type=Name | list[Name]), Field(min_length=1)
+]
+Patterns = Annotated[
+    list[Pattern], BeforeValidator(_one_or_many, json_schema_input_type=Pattern | list[Pattern]), Field(min_length=1)
+]
+AccountTypes = Annotated[
+    list[Annotated[AccountType, Field(strict=False)]],
+    BeforeValidator(_one_or_many, json_schema_input_type=AccountType | list[AccountType]),
+    Field(min_length=1),
+]
+Credentials = Annotated[
+    list[Annotated[Credential, Field(strict=False)]],
+    BeforeValidator(_one_or_many, json_schema_input_type=Credential | list[Credential]),
+    Field(min_length=1),
+]
 
 
 class Section(BaseModel):
-    """Unknown keys are errors, and nothing is coerced: `tier: no` is a mistake, not the text "False"."""
+    """Unknown keys are errors, and nothing is coerced: `tier: no` is a mistake, not the text "False".
+
+    A key without a value is an error too: `tag:` would else mean that anyone will do.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _has_value(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("the key needs a value; leave it out to ask for nothing")
+        return value
 
 
 class AtLeast(Section):
@@ -59,17 +85,19 @@ class Who(Section):
 
     tier: TierNames | None = None
     """Exactly these tiers; `{at_least: pro}` for pro and above; `at-least-model` for the model's tier and above."""
-    account_type: Annotated[list[Annotated[AccountType, Field(strict=False)]] | None, BeforeValidator(_one_or_many)] = (
-        None
-    )
+    account_type: AccountTypes | None = None
     tag: Names | None = None
     user: Names | None = None
-    credential: Annotated[list[Annotated[Credential, Field(strict=False)]] | None, BeforeValidator(_one_or_many)] = None
+    credential: Credentials | None = None
     not_: Who | None = Field(default=None, alias="not")
 
     @model_validator(mode="after")
     def _not_is_plain(self) -> Self:
-        if self.not_ is not None and (self.not_.not_ or self.not_.tier == [AT_LEAST_MODEL]):
+        if self.not_ is None:
+            return self
+        if self.not_ == Who():
+            raise ValueError("`not` is empty: a rule about nobody")
+        if self.not_.not_ is not None or (isinstance(self.not_.tier, list) and AT_LEAST_MODEL in self.not_.tier):
             raise ValueError("`not` may hold neither another `not` nor `at-least-model`")
         return self
 
@@ -81,7 +109,7 @@ class ModelAttributes(Section):
     provider: Names | None = None
     beta: bool | None = None
     capability: Names | None = None
-    """Capabilities that the model has with a value that is neither false nor null."""
+    """Some of these the model has, with a value that is neither false nor null."""
 
 
 Models = Annotated[
@@ -98,7 +126,6 @@ class Rule(Section):
     who: Who = Who()
     app: Names | None = None
     model: Models | None = None
-    action: Names | None = None
     because: Annotated[str, StringConstraints(min_length=1, max_length=300)] | None = None
     """The sentence that a refused user reads."""
 
@@ -129,3 +156,13 @@ class PolicyFile(Section):
     payg: Payg | None = None
     subscription: SubscriptionTerms | None = None
     rules: list[Rule] = []
+
+    @field_validator("tiers")
+    @classmethod
+    def _tiers_differ(cls, tiers: list[str] | None) -> list[str] | None:
+        twice = sorted({tier for tier in tiers or () if (tiers or []).count(tier) > 1})
+        if twice:
+            raise ValueError(f"the tier {twice[0]!r} stands twice; a ladder has each tier once")
+        if AT_LEAST_MODEL in (tiers or ()):
+            raise ValueError(f"{AT_LEAST_MODEL!r} has its own meaning in rules and cannot be a tier")
+        return tiers

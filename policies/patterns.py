@@ -15,12 +15,17 @@ MAX_PATTERN = 200
 
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    # Runs of stars are one star: backtracking stays bounded by the number of stars that mean something.
-    parts = (".*" if part.startswith("*") else "." if part == "?" else re.escape(part) for part in _PARTS(pattern))
-    return re.compile("".join(parts), re.DOTALL)
+    first, *others = ("".join(map(_one, part)) for part in pattern.split("*"))
+    if not others:
+        return re.compile(first, re.DOTALL)
+    *middle, last = others
+    # The first place where a part between two stars fits is as good as any later one: the atomic groups never try
+    # another, so that no key and no pattern make this slow.
+    return re.compile(first + "".join(f"(?>.*?{part})" for part in middle if part) + f".*{last}", re.DOTALL)
 
 
-_PARTS = re.compile(r"\*+|\?|[^*?]+").findall
+def _one(character: str) -> str:
+    return "." if character == "?" else re.escape(character)
 
 
 def matches(key: str, pattern: str) -> bool:

@@ -7,11 +7,14 @@ raise a price and never lower it below the base, and no unit given means the bas
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Context, Decimal, Inexact
+from decimal import ROUND_CEILING, Context, Decimal, Inexact, InvalidOperation
 
 from policies.terms import MAX_AMOUNT, MICRO, Price
 
-# Wide enough for the product of any accepted rate and unit; Inexact raises instead of rounding behind our back.
+# Exact for anything that is not absurd; a unit of a hundred digits rounds up like everything else, and costs no time.
+_UPWARDS = Context(prec=80, rounding=ROUND_CEILING, Emin=-100, Emax=100, traps=[InvalidOperation])
+
+# Inexact raises instead of rounding behind our back.
 _EXACT = Context(prec=80, traps=[Inexact])
 
 Units = Mapping[str, Decimal]
@@ -26,8 +29,9 @@ def cost(price: Price, units: Units) -> int:
     metered = Decimal(0)
     for unit, rate in price.rates.items():
         if unit in units:
-            metered = _EXACT.add(metered, _EXACT.multiply(rate, units[unit]))
-    return min(round_up(max(Decimal(price.base), metered), price.round_up_to), MAX_AMOUNT)
+            metered = _UPWARDS.add(metered, _UPWARDS.multiply(rate, units[unit]))
+    exact = min(max(Decimal(price.base), metered), Decimal(MAX_AMOUNT))
+    return min(round_up(exact, price.round_up_to), MAX_AMOUNT)
 
 
 def round_up(micro_credits: Decimal, step: int) -> int:
@@ -38,11 +42,14 @@ def round_up(micro_credits: Decimal, step: int) -> int:
 
 def to_micro(credits: Decimal) -> int:
     """Credits as micro-credits. Raises ValueError for more than six decimals or an amount out of range."""
-    micro = _EXACT.multiply(credits, Decimal(MICRO))
-    if micro != micro.to_integral_value():
-        raise ValueError(f"{credits} has more than six decimals")
-    if abs(micro) > MAX_AMOUNT:
+    if not credits.is_finite() or credits.copy_abs() > MAX_AMOUNT // MICRO:
         raise ValueError(f"{credits} is out of range; the largest amount is {MAX_AMOUNT // MICRO}")
+    try:
+        micro = _EXACT.multiply(credits, Decimal(MICRO))
+    except Inexact:
+        micro = None
+    if micro is None or micro != micro.to_integral_value():
+        raise ValueError(f"{credits} has more than six decimals")
     return int(micro)
 
 

@@ -49,7 +49,8 @@ class Rulebook:
     catalogue: Catalogue
 
     def rank(self, tier: Tier) -> int:
-        return self.tiers.index(tier)
+        """The place on the ladder. A tier that it has lost, of a plan no longer on sale, is below all others."""
+        return self.tiers.index(tier) if tier in self.tiers else -1
 
 
 Files = Sequence[tuple[str, PolicyFile]]
@@ -156,7 +157,8 @@ def _who_problems(who: Who, path: tuple[str | int, ...], tiers: Sequence[Tier]) 
         named = [((*path, "tier", index), name) for index, name in enumerate(who.tier or ()) if name != AT_LEAST_MODEL]
     for where, name in named:
         if name not in tiers:
-            yield where, "unknown-tier", f"unknown tier {name!r}", (*tiers, AT_LEAST_MODEL)
+            ladder = (AT_LEAST_MODEL,) if path == ("who",) and not isinstance(who.tier, AtLeast) else ()
+            yield where, "unknown-tier", f"unknown tier {name!r}", (*tiers, *ladder)
     if who.not_ is not None:
         yield from _who_problems(who.not_, (*path, "not"), tiers)
 
@@ -201,5 +203,6 @@ def _grants(rule: Rule, tiers: Sequence[Tier]) -> Iterable[Grant]:
 
 
 def _revision(files: Files, catalogue: Catalogue) -> str:
-    text = "\n".join(f"{name}\n{file.model_dump_json()}" for name, file in files)
+    # Not the names of the files: the same policy in another folder is the same policy.
+    text = "\n".join(file.model_dump_json() for _, file in files)
     return hashlib.sha256(f"{catalogue.revision}\n{text}".encode()).hexdigest()[:12]

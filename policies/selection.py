@@ -71,14 +71,18 @@ def _refused_groups(who: Who, tiers: Sequence[Tier]) -> list[list[str]]:
 
 
 def selector(rule: Rule, only_tier: Tier | None = None) -> Selector:
-    """The models that a rule is about, of one tier only where the ladder is being drawn."""
+    """The models that a rule is about, of one tier only where the ladder is being drawn.
+
+    The text stands for the choice in Casbin's rows: no name or pattern may hold `|`, so that no two choices share it.
+    """
     parts: list[tuple[str, Callable[[Model], bool]]] = []
     if rule.app is not None:
         apps = frozenset(rule.app)
         parts.append((f"app={'|'.join(rule.app)}", lambda model: model.app in apps))
     if isinstance(rule.model, list):
         patterns = tuple(rule.model)
-        parts.append(("|".join(patterns), lambda model: any(matches(model.key, pattern) for pattern in patterns)))
+        named = f"model={'|'.join(patterns)}"
+        parts.append((named, lambda model: any(matches(model.key, pattern) for pattern in patterns)))
     elif isinstance(rule.model, ModelAttributes):
         parts += _attributes(rule.model)
     if only_tier is not None:
@@ -100,4 +104,9 @@ def _attributes(wanted: ModelAttributes) -> Iterable[tuple[str, Callable[[Model]
         yield f"beta={str(beta).lower()}", lambda model: model.beta is beta
     if wanted.capability is not None:
         names = tuple(wanted.capability)
-        yield f"capability={'|'.join(names)}", lambda model: any(model.capabilities.get(name) for name in names)
+        yield f"capability={'|'.join(names)}", lambda model: any(_has(model, name) for name in names)
+
+
+def _has(model: Model, capability: str) -> bool:
+    value = model.capabilities.get(capability)
+    return value is not None and value is not False

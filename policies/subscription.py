@@ -54,7 +54,6 @@ MOVES: dict[tuple[Status, Event], Status] = {
     (Status.INCOMPLETE, Event.PAID): Status.ACTIVE,
     (Status.INCOMPLETE, Event.LAPSED): Status.EXPIRED,
     (Status.INCOMPLETE, Event.CANCELED): Status.CANCELED,
-    (Status.ACTIVE, Event.PAID): Status.ACTIVE,
     (Status.ACTIVE, Event.RENEWED): Status.ACTIVE,
     (Status.ACTIVE, Event.RENEWAL_UNPAID): Status.PAST_DUE,
     (Status.ACTIVE, Event.CANCEL_REQUESTED): Status.ACTIVE,
@@ -199,11 +198,14 @@ def _elapse(row: Subscription, event: Event, at: datetime) -> Subscription:
 
 
 def _take_scheduled_plan(row: Subscription) -> Subscription:
-    """The plan scheduled for the period end becomes the plan; another cycle counts from here."""
+    """The plan scheduled for the period end becomes the plan; another cycle counts from here.
+
+    An upgrade that waits for its payment is given up: its price counted on what was left of the plan that ends.
+    """
     if row.scheduled_plan is None:
         return row
     anchor = row.anchor if row.scheduled_plan.cycle is row.plan.cycle else row.period_end
-    return replace(row, plan=row.scheduled_plan, scheduled_plan=None, anchor=anchor)
+    return replace(row, plan=row.scheduled_plan, scheduled_plan=None, pending_plan=None, amount_due=0, anchor=anchor)
 
 
 def pay(row: Subscription, now: datetime) -> tuple[Subscription, Event]:
@@ -249,11 +251,16 @@ class PlanChange:
 
 
 def quote_change(row: Subscription, plan: Plan, tiers: Sequence[Tier], now: datetime) -> PlanChange:
-    """Upgrades apply now and cost the difference for the rest of the period; downgrades wait for its end."""
+    """Upgrades apply now and cost the difference for the rest of the period; downgrades wait for its end.
+
+    Choosing the present plan again withdraws a change or a cancellation that has not happened yet.
+    """
     if row.status is not Status.ACTIVE:
         raise NotPossible(f"The plan cannot be changed while the subscription is {row.status}")
     if plan.version_id == row.plan.version_id:
-        raise NotPossible(f"The subscription is on {plan.name} already")
+        if row.scheduled_plan is None and row.pending_plan is None and row.cancel_at is None:
+            raise NotPossible(f"The subscription is on {plan.name} already")
+        return PlanChange(plan, upgrade=False, applies_at=row.period_end, amount_due=0)
     worth_new, worth_old = _worth(plan, tiers), _worth(row.plan, tiers)
     if worth_new < worth_old:
         return PlanChange(plan, upgrade=False, applies_at=row.period_end, amount_due=0)
@@ -261,18 +268,22 @@ def quote_change(row: Subscription, plan: Plan, tiers: Sequence[Tier], now: date
 
 
 def _worth(plan: Plan, tiers: Sequence[Tier]) -> tuple[int, int, int]:
-    """What a plan gives, in the order in which plans are compared: tier, quota, length of the cycle."""
-    return tiers.index(plan.tier), plan.daily_quota, 1 if plan.cycle is Cycle.YEARLY else 0
+    """What a plan gives, in the order in which plans are compared: tier, quota, length of the cycle.
+
+    The tier of a plan no longer on sale may have left the ladder; anything on it is an upgrade then.
+    """
+    rank = tiers.index(plan.tier) if plan.tier in tiers else -1
+    return rank, plan.daily_quota, 1 if plan.cycle is Cycle.YEARLY else 0
 
 
 def _difference(row: Subscription, plan: Plan, now: datetime) -> int:
     """Minor units due for an upgrade now: the new plan for the time it gives, less the unused part of the old one."""
     period = (row.period_end - row.period_start) // timedelta(seconds=1)
-    left = max(row.period_end - now, timedelta(0)) // timedelta(seconds=1)
-    unused = row.plan.price * left // period
+    left = min(max(row.period_end - now, timedelta(0)) // timedelta(seconds=1), period)
     same_period = plan.cycle is row.plan.cycle and not row.plan.is_free
-    full = -(-plan.price * left // period) if same_period else plan.price
-    return max(full - unused, 0)
+    gained = plan.price * (left if same_period else period)
+    # In units times seconds up to here, so that there is one rounding: up, as everywhere.
+    return max(-(-(gained - row.plan.price * left) // period), 0)
 
 
 def change_plan(row: Subscription, change: PlanChange, now: datetime) -> tuple[Subscription, Event]:
@@ -281,7 +292,8 @@ def change_plan(row: Subscription, change: PlanChange, now: datetime) -> tuple[S
     Who takes another plan wants to go on: a cancellation for the period end is withdrawn as soon as the change counts.
     """
     if not change.upgrade:
-        row = replace(_uncanceled(row), scheduled_plan=change.plan, pending_plan=None, amount_due=0)
+        scheduled = change.plan if change.plan.version_id != row.plan.version_id else None
+        row = replace(_uncanceled(row), scheduled_plan=scheduled, pending_plan=None, amount_due=0)
         return row, Event.PLAN_CHANGE_REQUESTED
     if change.amount_due == 0:
         return _take_pending_plan(row, change.plan, now), Event.PLAN_CHANGED

@@ -63,12 +63,20 @@ class Price:
     """What one call of a model costs.
 
     `base` and `round_up_to` are micro-credits; `rates` are micro-credits per unit, by unit name. See `pricing`.
+    Raises ValueError for a price that could be negative, or that no amount can hold.
     """
 
     base: int
     rates: Mapping[str, Decimal] = field(default_factory=dict)
     round_up_to: int = 1
     version: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.base <= MAX_AMOUNT or not 1 <= self.round_up_to <= MAX_AMOUNT:
+            raise ValueError(f"a price has a base from 0 to {MAX_AMOUNT} and a step from 1 to {MAX_AMOUNT}")
+        for unit, rate in self.rates.items():
+            if not rate.is_finite() or not 0 <= rate <= MAX_AMOUNT:
+                raise ValueError(f"the rate per {unit} is a number from 0 to {MAX_AMOUNT}")
 
 
 @dataclass(frozen=True, slots=True)

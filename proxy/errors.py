@@ -20,6 +20,9 @@ from typing import Literal
 
 from policies.refusals import Reason, Refusal
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""CONNECT asks for a tunnel and TRACE echoes credentials; neither has a place here (RFC 9110 §9.3.6, §9.3.8)."""
+
 ErrorShape = Literal["origin", "openai", "problem"]
 
 STATUS: dict[Reason, int] = {
@@ -71,6 +74,8 @@ def answer_to(refusal: Refusal, request_id: str, now: datetime, shape: ErrorShap
     headers = [("Content-Type", content_type)]
     if status == 401:
         headers.append(("WWW-Authenticate", 'Bearer realm="farebox"'))
+    if status == 405:
+        headers.append(("Allow", ", ".join(METHODS)))
     retry_after = _retry_after_s(refusal, now)
     if retry_after is not None:
         headers.append(("Retry-After", str(retry_after)))

@@ -2,10 +2,12 @@
 
 Hop-by-hop headers and those that `Connection` nominates stay on their connection (RFC 9110 §7.6.1). Farebox's own
 headers are written after the client's are stripped, in any spelling that a backend might fold into the same name.
+What would make a backend serve another request than the one that was judged does not travel on.
 """
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable, Sequence
 
 HeaderList = list[tuple[str, str]]
@@ -13,19 +15,24 @@ HeaderList = list[tuple[str, str]]
 _HOP_BY_HOP = frozenset(
     {
         "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
+        "keepalive",
+        "proxyauthenticate",
+        "proxyauthorization",
+        "proxyconnection",
         "te",
         "trailer",
-        "transfer-encoding",
+        "transferencoding",
         "upgrade",
     }
 )
 
 # Not hop-by-hop, but about a message that Farebox frames anew.
-_FRAMING = frozenset({"content-length", "expect"})
+_FRAMING = frozenset({"contentlength", "expect"})
+
+# Some backends take the path or the method from these instead of from the request line.
+_OVERRIDES = frozenset({"xoriginalurl", "xrewriteurl", "xhttpmethod", "xhttpmethodoverride", "xmethodoverride"})
+
+_DROPPED = _HOP_BY_HOP | _FRAMING | _OVERRIDES
 
 # Nominating one of these would let a client switch off what decides about it.
 _NEVER_NOMINATED = frozenset(
@@ -33,28 +40,44 @@ _NEVER_NOMINATED = frozenset(
 )
 
 
-def _folded(name: str) -> str:
+READABLE_CODINGS = frozenset({"gzip", "x-gzip", "deflate"})
+"""Content codings that Farebox can decode aside (RFC 9110 §8.4.1)."""
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def folded(name: str) -> str:
     """As CGI and its descendants see a name: `X-Farebox-User`, `x_farebox_user` and `X.Farebox.User` are one."""
-    return "".join(character for character in name.lower() if character.isalnum())
+    return name.translate(_PUNCTUATION).lower()
 
 
 def is_protected(name: str) -> bool:
     """Headers that only Farebox may set on a forwarded request or on an answer."""
-    folded = _folded(name)
-    return folded.startswith("xfarebox") or folded == "xrequestid"
+    return _is_ours(folded(name))
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith("xfarebox") or name == "xrequestid"
 
 
 def _nominated(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
-    names = (
-        part.strip().lower() for name, value in headers if name.lower() == "connection" for part in value.split(",")
-    )
+    names = (part.strip().lower() for _, value in _named(headers, "connection") for part in value.split(","))
     return frozenset(name for name in names if name not in _NEVER_NOMINATED and not is_protected(name))
 
 
 def end_to_end(headers: Sequence[tuple[str, str]]) -> HeaderList:
     """The headers that travel on, in their order and spelling, without framing and without Farebox's names."""
-    dropped = _HOP_BY_HOP | _FRAMING | _nominated(headers)
-    return [(name, value) for name, value in headers if name.lower() not in dropped and not is_protected(name)]
+    nominated = _nominated(headers)
+    result = []
+    for name, value in headers:
+        plain = folded(name)
+        if plain not in _DROPPED and not _is_ours(plain) and name.lower() not in nominated:
+            result.append((name, value))
+    return result
+
+
+def _named(headers: Iterable[tuple[str, str]], name: str) -> HeaderList:
+    return [(key, value) for key, value in headers if key.lower() == name]
 
 
 def without(headers: Iterable[tuple[str, str]], names: Iterable[str]) -> HeaderList:
@@ -63,9 +86,22 @@ def without(headers: Iterable[tuple[str, str]], names: Iterable[str]) -> HeaderL
     return [(name, value) for name, value in headers if name.lower() not in dropped]
 
 
+def readable_codings(headers: HeaderList) -> HeaderList:
+    """`headers` that ask for an answer which Farebox can read: of the codings in `Accept-Encoding`, gzip and deflate.
+
+    For routes whose answers decide what is charged. Otherwise a client could have them coded beyond our reading.
+    """
+    offered = [part.strip() for _, value in _named(headers, "accept-encoding") for part in value.split(",")]
+    if not offered:
+        return headers
+    kept = [part for part in offered if part.partition(";")[0].strip().lower() in READABLE_CODINGS]
+    return [*without(headers, ["accept-encoding"]), ("Accept-Encoding", ", ".join(kept) or "identity")]
+
+
 def with_forwarded_for(headers: HeaderList, peer: str | None) -> HeaderList:
     """The peer's address appended to `X-Forwarded-For`, as proxies do; one header however many came."""
     if peer is None:
-        return headers
-    seen = [value for name, value in headers if name.lower() == "x-forwarded-for"]
-    return [*without(headers, ["x-forwarded-for"]), ("X-Forwarded-For", ", ".join([*seen, peer]))]
+        return list(headers)
+    seen = [value for _, value in _named(headers, "x-forwarded-for")]
+    others = [(name, value) for name, value in headers if folded(name) != "xforwardedfor"]
+    return [*others, ("X-Forwarded-For", ", ".join([*seen, peer]))]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from policies.refusals import Refusal, invalid_request
 
@@ -53,6 +53,20 @@ def parse_target(raw: str) -> Target | Refusal:
 
 def _ambiguous(why: str) -> Refusal:
     return invalid_request(f"The request path cannot be read in only one way: {why}", "path")
+
+
+def lenient(segments: Sequence[str]) -> tuple[str, ...]:
+    """The segments as lenient backends read them, of a path or of a pattern.
+
+    Common frameworks ignore case and a slash at the end, cut `;parameters`, or decode once more. A pattern's `{name}`
+    and its wildcards stay.
+    """
+    loose = tuple(segment if segment.startswith("{") else _loosely(segment) for segment in segments)
+    return loose[:-1] if len(loose) > 1 and loose[-1] == "" else loose
+
+
+def _loosely(segment: str) -> str:
+    return unquote(segment).partition(";")[0].rstrip(". ").casefold()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ could be read in two ways is refused where it matters: on the way to a value tha
 from __future__ import annotations
 
 import json
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 
@@ -39,8 +39,12 @@ def parse(body: bytes) -> Any:
         raise Unreadable("the body is not UTF-8") from None
     except RecursionError:
         raise Unreadable("the body is nested too deeply") from None
+    except InvalidOperation:
+        raise Unreadable("the body has a number beyond all bounds") from None
     except Unreadable:
         raise
+    except InvalidOperation:
+        raise Unreadable("a number is out of range") from None
     except ValueError as error:
         raise Unreadable(f"the body is not JSON: {str(error)[:120]}") from None
 

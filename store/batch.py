@@ -19,16 +19,15 @@ from policies.holds import HoldState
 from policies.terms import Funding, Metric, OnDeadline
 from policies.windows import window_at
 from store.book import Book
+from store.columns import from_micros, to_micros
 from store.prepared import Prepared, inserting, updating
 from store.rows import AccountRow, GrantRow, HoldRow, WindowRow, window_keys
 from store.tables import (
     accounts,
     credit_grants,
-    from_micros,
     holds,
     ledger_entries,
     quota_windows,
-    to_micros,
     usage_events,
 )
 from store.verbs import BindJob, Expire, GrantCredits, Outcome, Refund, Release, Request, Reserve, Settle, Verb
@@ -109,8 +108,8 @@ def _load(connection: Connection, verbs: Sequence[Verb], clock: Callable[[Connec
 
 def _hold(row: Sequence[Any]) -> HoldRow:
     number, account_id, state, funding, amount, settled, refunded, taken, job_id, rule, deadline, created = row[:12]
-    request: Any
     *request, units, ended_at, end_reason = row[12:]
+    request.append(json.loads(units))
     return HoldRow(
         id=number,
         account_id=account_id,
@@ -120,7 +119,7 @@ def _hold(row: Sequence[Any]) -> HoldRow:
         settled_amount=settled,
         refunded_amount=refunded,
         taken=json.loads(taken),
-        request=Request(*request, json.loads(units)),
+        request=Request(*request),
         job_id=job_id,
         on_deadline=OnDeadline(rule),
         deadline=from_micros(deadline),
@@ -131,10 +130,9 @@ def _hold(row: Sequence[Any]) -> HoldRow:
 
 
 def _grant(row: Sequence[Any]) -> GrantRow:
-    rest: Any
-    *rest, effective_at, expires_at, description = row
-    ends = None if expires_at is None else from_micros(expires_at)
-    return GrantRow(*rest, from_micros(effective_at), ends, description)
+    *values, effective_at, expires_at, description = row
+    values += (from_micros(effective_at), None if expires_at is None else from_micros(expires_at), description)
+    return GrantRow(*values)
 
 
 def _load_jobs(connection: Connection, book: Book, verbs: Sequence[BindJob]) -> None:

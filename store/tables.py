@@ -6,66 +6,30 @@ since 1970 in UTC, which both databases order, index and compare alike. Free-for
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime, timedelta
-from typing import Any
-
 import sqlalchemy as sa
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, MetaData, Table, Text, UniqueConstraint
-from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, Text, UniqueConstraint
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+from store.columns import Id, Json, Moment, metadata
 
-
-def to_micros(moment: datetime) -> int:
-    """Microseconds since 1970, as moments are stored."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def from_micros(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)
-
-
-class Moment(TypeDecorator[datetime]):
-    """A timezone-aware UTC datetime, stored as microseconds since 1970."""
-
-    impl = sa.BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        return None if value is None else to_micros(value)
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else from_micros(value)
-
-
-class Json(TypeDecorator[Any]):
-    """A JSON value as compact text."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        return None if value is None else json.loads(value)
-
-
-# SQLite numbers rows by itself only in a column that is spelled INTEGER.
-_Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+__all__ = [
+    "accounts",
+    "api_keys",
+    "apps",
+    "counters",
+    "credit_grants",
+    "holds",
+    "leases",
+    "ledger_entries",
+    "metadata",
+    "models",
+    "plan_versions",
+    "plans",
+    "quota_windows",
+    "subscription_events",
+    "subscriptions",
+    "usage_events",
+    "users",
+]
 
 counters = Table(
     "counters",
@@ -134,7 +98,7 @@ plans = Table(
 plan_versions = Table(
     "plan_versions",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("plan_id", Text, nullable=False),
     Column("version", sa.Integer, nullable=False),
     Column("tier", Text, nullable=False),
@@ -156,7 +120,7 @@ plan_versions = Table(
 accounts = Table(
     "accounts",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("posted", sa.BigInteger, nullable=False, default=0),
     Column("pending", sa.BigInteger, nullable=False, default=0),
@@ -198,7 +162,7 @@ api_keys = Table(
 subscriptions = Table(
     "subscriptions",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("account_id", sa.BigInteger, ForeignKey("accounts.id"), nullable=False),
     Column("plan_version_id", sa.BigInteger, ForeignKey("plan_versions.id"), nullable=False),
     Column("status", Text, nullable=False),
@@ -242,7 +206,7 @@ subscription_events = Table(
 credit_grants = Table(
     "credit_grants",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("account_id", sa.BigInteger, ForeignKey("accounts.id"), nullable=False),
     Column("key", Text, nullable=False),
     Column("source", Text, nullable=False),
@@ -263,7 +227,7 @@ Index("ix_credit_grants_alive", credit_grants.c.account_id, sqlite_where=_ALIVE,
 holds = Table(
     "holds",
     metadata,
-    Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("id", Id, primary_key=True, autoincrement=False),
     Column("account_id", sa.BigInteger, nullable=False),
     Column("user_id", Text, nullable=False),
     Column("key_id", Text),
@@ -336,7 +300,7 @@ quota_windows = Table(
 usage_events = Table(
     "usage_events",
     metadata,
-    Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("id", Id, primary_key=True, autoincrement=False),
     Column("account_id", sa.BigInteger, nullable=False),
     Column("user_id", Text, nullable=False),
     Column("key_id", Text),

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from store.columns import to_micros
 from store.rows import AccountRow, Entry, GrantRow, HoldRow, WindowRow
-from store.tables import to_micros
 from store.verbs import Usage
 
 _json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from policies.refusals import Refusal, invalid_request
+from policies.refusals import Reason, Refusal, invalid_request
 from policies.rulebook import Rulebook
 from proxy.admin.door import Refused
 from proxy.operations.operation import Desk, Operation
@@ -37,8 +37,10 @@ class AdminVerbs:
         return web.json_response(policy_status(self._services))
 
     async def reload_policy(self, request: web.Request) -> web.Response:
-        """Put what is on disk in force now. What is wrong with it comes back as findings; then nothing changed."""
-        await reload(self._services)
+        """Put what is on disk in force now. Refused with the findings when it is invalid; then nothing has changed."""
+        if await reload(self._services):
+            error, hint = "The policy on disk is invalid", "The last good one stays in force."
+            raise Refused(Refusal(Reason.INVALID_REQUEST, error, hint, policy_status(self._services)))
         return web.json_response(policy_status(self._services))
 
     def handler(self, operation: Operation[Any]) -> Callable[[web.Request], Awaitable[web.Response]]:

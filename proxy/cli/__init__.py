@@ -59,8 +59,9 @@ class Farebox(click.Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:
-            ending_of(error, ctx.obj).tell()
-            ctx.exit(ending_of(error, ctx.obj).code)
+            ending = ending_of(error, ctx.obj)
+            ending.tell()
+            ctx.exit(ending.code)
 
 
 @click.group(cls=Farebox, epilog=f"\b\nExample:\n  farebox check --json\n\n\b\nExit codes:\n{EXIT_CODES}")

@@ -16,6 +16,7 @@ from proxy.cli.output import show, terminal
 from proxy.cli.verbs import Noun
 
 if TYPE_CHECKING:
+    from config.findings import Finding
     from policies.rulebook import Rulebook
     from proxy.operations.policy_cases import Outcome
 
@@ -60,6 +61,7 @@ def test(invocation: Invocation, files: Sequence[Path], policies: Path | None) -
 
 
 async def _run(invocation: Invocation, files: Sequence[Path], policies: Path | None) -> tuple[Rulebook, list[Outcome]]:
+    from config.findings import InvalidDocument
     from proxy.cli.catalogues import packaged, stored
     from proxy.operations.policy_cases import run_cases
     from proxy.rulebooks import load_rulebook
@@ -70,7 +72,16 @@ async def _run(invocation: Invocation, files: Sequence[Path], policies: Path | N
         settings = invocation.settings()
         at_hand = await stored(settings) or await packaged()
         rulebook = load_rulebook(settings.policies_folder, at_hand.catalogue)
-    return rulebook, [outcome for file in files for outcome in run_cases(file, rulebook)]
+    outcomes: list[Outcome] = []
+    findings: list[Finding] = []
+    for file in files:
+        try:
+            outcomes += run_cases(file, rulebook)
+        except InvalidDocument as error:
+            findings += error.findings
+    if findings:
+        raise InvalidDocument(findings)
+    return rulebook, outcomes
 
 
 def _print(answer: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
@@ -97,26 +108,56 @@ def _print(answer: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
 
 def _grid(outcomes: Sequence[Outcome], callers: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """One row for each model, with a cell for each caller: allowed or not, and whether that was expected."""
-    for model in sorted({outcome.model for outcome in outcomes}):
-        cells = []
-        for caller in callers:
-            tried = [outcome for outcome in outcomes if (outcome.model, outcome.caller) == (model, caller)]
-            decided = "allow" if any(outcome.decided == "allow" for outcome in tried) else "–"
-            cells.append(decided if all(outcome.passed for outcome in tried) else f"{decided} FAILED")
-        yield model, cells
+    tried: dict[str, dict[str, list[Outcome]]] = {}
+    for outcome in outcomes:
+        tried.setdefault(outcome.model, {}).setdefault(outcome.caller, []).append(outcome)
+    for model in sorted(tried):
+        yield model, [_cell(tried[model][caller]) for caller in callers]
+
+
+def _cell(outcomes: Sequence[Outcome]) -> str:
+    decided = "allow" if any(outcome.decided == "allow" for outcome in outcomes) else "–"
+    return decided if all(outcome.passed for outcome in outcomes) else f"{decided} FAILED"
+
+
+@policy.command("diff", epilog=example("policy diff policies-new/"))
+@click.argument("candidate", type=click.Path(exists=True, file_okay=False, path_type=Path),
+                help="The folder of the policy that may be put in force.")  # fmt: skip
+@common
+def diff(invocation: Invocation, candidate: Path) -> None:
+    """Shows what another policy would decide differently from the one that the settings name.
+
+    Every kind of caller that one of the two policies tells apart is tried on every model.
+    """
+    before, after = asyncio.run(_both(invocation, candidate))
+    from config.clock import utc_now
+    from proxy.operations.policy_diff import diff as flips
+
+    found = [flip.as_json() for flip in flips(before, after, utc_now())]
+    counts = {"before": before.revision, "after": after.revision, "differences": len(found)}
+    show({**counts, "decisions": found}, invocation.json)
+
+
+async def _both(invocation: Invocation, candidate: Path) -> tuple[Rulebook, Rulebook]:
+    """The policy of the settings and the candidate, on the same catalogue."""
+    from proxy.cli.catalogues import packaged, stored
+    from proxy.rulebooks import load_rulebook
+
+    settings = invocation.settings()
+    for_sale = (await stored(settings) or await packaged()).catalogue
+    return load_rulebook(settings.policies_folder, for_sale), load_rulebook(candidate, for_sale)
 
 
 @policy.command("schema", epilog=example("policy schema > policy.schema.json", "policy schema --of cases"))
-@click.option("--of", "document", type=click.Choice(["policy", "cases", "settings"]), default="policy",
-              show_default=True, help="Which kind of file.")  # fmt: skip
+@click.option("--of", "document", type=click.Choice(["policy", "cases"]), default="policy",
+              show_default=True, help="Policy files, or files of cases.")  # fmt: skip
 @common
 def schema(invocation: Invocation, document: str) -> None:
     """Writes the JSON Schema of policy files, for editors that complete and check YAML by it."""
     from pydantic import BaseModel
 
-    from config.settings import FareboxSettings
     from policies.document import PolicyFile
     from proxy.operations.policy_cases import CasesFile
 
-    models: dict[str, type[BaseModel]] = {"policy": PolicyFile, "cases": CasesFile, "settings": FareboxSettings}
+    models: dict[str, type[BaseModel]] = {"policy": PolicyFile, "cases": CasesFile}
     click.echo(json.dumps(models[document].model_json_schema(), indent=2, ensure_ascii=False))

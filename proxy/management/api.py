@@ -101,7 +101,7 @@ class Management:
 
 
 async def _read(request: web.BaseRequest) -> bytes | Refusal:
-    """The whole body, of at most MAX_BODY bytes."""
+    """The whole body, of at most MAX_BODY bytes. Raises ConnectionResetError when the client leaves meanwhile."""
     if request.content_length is not None and request.content_length > MAX_BODY:
         return too_large()
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -110,13 +110,10 @@ async def _read(request: web.BaseRequest) -> bytes | Refusal:
         # RFC 9110 §10.1.1: the client waits for this before it sends the body.
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     raw = bytearray()
-    try:
-        while piece := await request.content.readany():
-            raw += piece
-            if len(raw) > MAX_BODY:
-                return too_large()
-    except web.RequestPayloadError:
-        return invalid_request("The request body is malformed")
+    while piece := await request.content.readany():
+        raw += piece
+        if len(raw) > MAX_BODY:
+            return too_large()
     return bytes(raw)
 
 

@@ -10,7 +10,7 @@ from proxy.management.endpoint import ApiRequest
 from proxy.management.shapes import Credits, Moment, Page, Shape
 from proxy.services import Services
 from store import reports
-from store.book import EntryKind
+from store.rows import EntryKind
 from store.ids import id_text
 from store.verbs import GrantSource
 

@@ -24,13 +24,13 @@ MAX_UNITS = 20
 """Kinds of units in one request; prices have one or two."""
 
 MAX_UNIT = 10**12
-"""Of one unit: the pixels of an hour of video at 4K. With the number of digits it bounds the exact arithmetic."""
+"""Of one unit: the pixels of an hour of video at 4K. With its decimals it bounds the exact arithmetic."""
 
 UnitName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 UnitCount = Annotated[
     Decimal,
     BeforeValidator(lambda value: Decimal(value) if type(value) is int else value),
-    Field(ge=0, le=MAX_UNIT, max_digits=30, decimal_places=12),
+    Field(ge=0, le=MAX_UNIT, decimal_places=12),
     WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_UNIT}),
 ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
@@ -79,6 +79,8 @@ def _parsed(raw: bytes) -> Any:
         raise _Unreadable("it is not UTF-8") from None
     except RecursionError:
         raise _Unreadable("it is nested too deeply") from None
+    except InvalidOperation:
+        raise _Unreadable("a number has an exponent beyond all bounds") from None
     except _Unreadable:
         raise
     except ValueError as error:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, StringConstraints
 
-from policies.patterns import MAX_PATTERN
+from policies.document import Pattern
 from policies.pricing import to_credits, to_micro
 from policies.refusals import iso
 from policies.terms import MAX_AMOUNT, MICRO, HoldId
@@ -94,7 +94,6 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterVali
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(_printable)]
 Tag = Annotated[str, StringConstraints(pattern=r"^[\w.:@/-]{1,100}$")]
 Tags = Annotated[list[Tag], BeforeValidator(_one_or_many), Field(min_length=1, max_length=50)]
-Pattern = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PATTERN, pattern=r"^[^,;\s\x00-\x1f]+$")]
 Patterns = Annotated[list[Pattern], BeforeValidator(_one_or_many), Field(max_length=100)]
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
 Cursor = Annotated[int, Field(ge=0, lt=2**63)]

@@ -86,7 +86,8 @@ class Operation(Generic[Given]):
         answer = await self.run(desk, arguments)
         if self.changes:
             result = f"refused: {answer.error}" if isinstance(answer, Refusal) else "done"
-            log.info("%s: %s %s %r: %s", desk.actor, self.noun, self.verb, arguments, result)
+            said = arguments.model_dump_json(exclude_none=True)
+            log.info("%s: %s %s %s: %s", desk.actor, self.noun, self.verb, said, result)
         return answer
 
 

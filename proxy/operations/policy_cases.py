@@ -125,7 +125,7 @@ def run_cases(path: Path, rulebook: Rulebook) -> list[Outcome]:
     findings = list(_unknown_names(document, source, rulebook))
     if findings:
         raise InvalidDocument(findings)
-    callers = {name: _caller(caller, document.now) for name, caller in document.callers.items()}
+    callers = {name: imagined(caller, document.now) for name, caller in document.callers.items()}
     outcomes: list[Outcome] = []
     listed: set[tuple[str, str]] = set()
     for index, case in enumerate(document.cases):
@@ -207,7 +207,8 @@ def _outcome(
     return Outcome(file, line, *pair, expected, "deny", str(named) if named else None, None, listed, problem)
 
 
-def _caller(given: CaseCaller, now: datetime) -> Caller:
+def imagined(given: CaseCaller, now: datetime) -> Caller:
+    """The caller that a case describes, with an account that exists nowhere else."""
     account = Account(
         account_id=AccountId(1),
         revision=0,

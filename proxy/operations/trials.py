@@ -6,7 +6,6 @@ selectors that the rulebook is compiled from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -32,12 +31,12 @@ def try_rules(caller: Caller, model: Model, rulebook: Rulebook, now: datetime) -
     account = caller.account.at(now)
     tier = account.tier(rulebook.payg_tier)
     traits = caller_traits(caller, account.account_type, tier)
-    return [_trial(rule, tier, traits, model, rulebook.tiers) for rule in rulebook.rules.values()]
+    return [_trial(rule, tier, traits, model, rulebook) for rule in rulebook.rules.values()]
 
 
-def _trial(rule: Rule, tier: Tier, traits: frozenset[str], model: Model, tiers: Sequence[Tier]) -> Trial:
-    reaches, wanted = _tier_fits(rule, tier, model, tiers)
-    who, what = condition(rule.who, tiers), selector(rule)
+def _trial(rule: Rule, tier: Tier, traits: frozenset[str], model: Model, rulebook: Rulebook) -> Trial:
+    reaches, wanted = _tier_fits(rule, tier, model, rulebook)
+    who, what = condition(rule.who, rulebook.tiers), selector(rule)
     if not reaches:
         fits, why = False, f"the caller's tier is {tier}, not {wanted}"
     elif not who.holds(traits):
@@ -49,13 +48,13 @@ def _trial(rule: Rule, tier: Tier, traits: frozenset[str], model: Model, tiers: 
     return Trial(rule.id, rule.allow is not None, fits, why)
 
 
-def _tier_fits(rule: Rule, tier: Tier, model: Model, tiers: Sequence[Tier]) -> tuple[bool, str]:
+def _tier_fits(rule: Rule, tier: Tier, model: Model, rulebook: Rulebook) -> tuple[bool, str]:
     """Whether the caller's tier is one that the rule is about, and which those are."""
-    wanted, rank = rule.who.tier, tiers.index(tier)
+    wanted, rank = rule.who.tier, rulebook.rank(tier)
     if wanted is None:
         return True, "any"
     if isinstance(wanted, AtLeast):
-        return rank >= tiers.index(Tier(wanted.at_least)), f"at least {wanted.at_least}"
+        return rank >= rulebook.rank(Tier(wanted.at_least)), f"at least {wanted.at_least}"
     names = [f"at least {model.tier}" if name == AT_LEAST_MODEL else name for name in wanted]
-    reached = tier in wanted or (AT_LEAST_MODEL in wanted and rank >= tiers.index(model.tier))
+    reached = tier in wanted or (AT_LEAST_MODEL in wanted and rank >= rulebook.rank(model.tier))
     return reached, " or ".join(names)

@@ -9,8 +9,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+from aiohttp import HttpVersion11, web
+
 from policies.refusals import Reason, Refusal, invalid_request
 from proxy.pipeline.exchange import Body, Incoming
+
+
+class BodyCut(Exception):
+    """A body that is streamed did not come to its end, by the client's fault; `refusal` is what the client is told."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.error)
+        self.refusal = refusal
 
 
 async def read_ahead(incoming: Incoming, limit: int, patience: timedelta) -> Body | Refusal:
@@ -30,7 +40,9 @@ async def read_ahead(incoming: Incoming, limit: int, patience: timedelta) -> Bod
                 if len(peeked) > limit:
                     return _too_large(limit)
     except TimeoutError:
-        return invalid_request("The body arrived too slowly", "body", "Send the body without pauses.")
+        return _too_slow()
+    except web.RequestPayloadError:
+        return _malformed()
     return Body(bytes(peeked), complete=True)
 
 
@@ -39,22 +51,46 @@ def _too_large(limit: int) -> Refusal:
     return Refusal(Reason.TOO_LARGE, "Request body is too large", hint)
 
 
+def _too_slow() -> Refusal:
+    return invalid_request("The body arrived too slowly", "body", "Send the body without pauses.")
+
+
+def _malformed() -> Refusal:
+    return invalid_request("The body is not framed as HTTP asks", "body")
+
+
 async def answer_expectation(incoming: Incoming) -> None:
     """Tell a client that waits with its body to send it (RFC 9110 §10.1.1); called once, when it is wanted."""
-    if incoming.values("expect") and incoming.request.transport is not None:
-        incoming.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request = incoming.request
+    if incoming.values("expect") and request.version >= HttpVersion11 and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-def outgoing_body(incoming: Incoming, body: Body) -> tuple[bytes | AsyncIterator[bytes] | None, int | None]:
-    """What is sent to the backend, and its length if it is known: the bytes that were read, or the stream."""
+def outgoing_body(
+    incoming: Incoming, body: Body, patience: timedelta
+) -> tuple[bytes | AsyncIterator[bytes] | None, int | None]:
+    """What is sent to the backend, and its length if it is known: the bytes that were read, or the stream.
+
+    The stream raises BodyCut when the next piece takes longer than `patience`, or is malformed.
+    """
     if body.complete:
         return body.peeked or None, len(body.peeked) if body.peeked or incoming.request.body_exists else None
     if not incoming.request.body_exists:
         return None, incoming.request.content_length
-    return _stream(incoming), incoming.request.content_length
+    return _stream(incoming, patience), incoming.request.content_length
 
 
-async def _stream(incoming: Incoming) -> AsyncIterator[bytes]:
+async def _stream(incoming: Incoming, patience: timedelta) -> AsyncIterator[bytes]:
     await answer_expectation(incoming)
-    while piece := await incoming.request.content.readany():
+    while piece := await _next_piece(incoming, patience):
         yield piece
+
+
+async def _next_piece(incoming: Incoming, patience: timedelta) -> bytes:
+    try:
+        async with asyncio.timeout(patience.total_seconds()):
+            return await incoming.request.content.readany()
+    except TimeoutError:
+        raise BodyCut(_too_slow()) from None
+    except web.RequestPayloadError:
+        raise BodyCut(_malformed()) from None

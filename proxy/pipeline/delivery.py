@@ -7,6 +7,8 @@
 | a streamed answer, cut on either side       | settled or released by the route's `on_abort`               |
 | an answer that accepts a job                | bound to the job, and left open                             |
 | any other complete answer                   | settled: by its usage, or by the quote where it states none |
+
+An exchange that lasts too long is cut, so that it always ends its hold itself and never finds it expired.
 """
 
 from __future__ import annotations
@@ -14,25 +16,42 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import perf_counter
 
 from aiohttp import web
 
+from config.settings import Limits
 from policies.callers import Caller
 from policies.evaluate import Allow
 from policies.refusals import Refusal
 from proxy.headers import HeaderList
 from proxy.pipeline import forwarding, jobs, settlement
+from proxy.pipeline.body import BodyCut
 from proxy.pipeline.exchange import Body, Held, Routed
 from proxy.pipeline.metering import Reader, reader_for
 from proxy.pipeline.recording import Recorder
-from proxy.pipeline.relay import begin, finish, is_small, pump, read_all, relay, write_small
+from proxy.pipeline.relay import (
+    ClientLeft,
+    Truncated,
+    begin,
+    finish,
+    hear_out,
+    is_small,
+    pump,
+    read_all,
+    relay,
+    write_small,
+)
 from proxy.services import Services
-from proxy.upstream.client import UpstreamAnswer
-from store.verbs import Release, Settle
+from proxy.upstream.client import UpstreamAnswer, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from store.engine import StoreUnavailable
+from store.verbs import Refused, Release, Settle
 
 log = logging.getLogger(__name__)
+
+LONGEST = 0.9
+"""Share of the request deadline after which an exchange is cut: the rest is for ending its hold."""
 
 
 class Delivery:
@@ -59,7 +78,7 @@ class Delivery:
         if foreign is not None:
             return foreign
         async with await self._send(routed, forwarding.UNREAD, caller, None) as answer:
-            reader = reader_for(answer.headers, self._measured_limit, ())
+            reader = reader_for(answer.status, answer.headers, self._limits.measured, ())
             if not is_small(answer):
                 response = await relay(routed.incoming, answer, [], reader)
                 await jobs.observe(poll, routed, caller, reader.documents(), store)
@@ -77,23 +96,27 @@ class Delivery:
         task = asyncio.create_task(self._metered(held))
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_tell_the_log)
+            raise
 
     async def _send(self, routed: Routed, body: Body, caller: Caller | None, allow: Allow | None) -> UpstreamAnswer:
         started = perf_counter()
-        answer = await forwarding.send(routed, body, caller, allow)
+        answer = await forwarding.send(routed, body, self._limits.body_timeout, caller, allow)
         self._recorder.upstream_answered(routed.route.id, perf_counter() - started)
         return answer
 
     async def _metered(self, held: Held) -> web.StreamResponse:
         asked = held.admitted.asked
-        async with self._ended_by(lambda: settlement.release_verb(held, "no answer")):
+        async with self._ended_by(lambda: settlement.release_verb(held, "no answer")), self._in_time(held):
             answer = await self._send(asked.routed, asked.body, held.admitted.caller, held.admitted.allow)
         async with answer:
             if not 200 <= answer.status < 300:
                 return await self._failed(held, answer)
             pointers = [pointer for _, pointer in asked.routed.route.usage]
-            reader = reader_for(answer.headers, self._measured_limit, pointers)
+            reader = reader_for(answer.status, answer.headers, self._limits.measured, pointers)
             return await (self._small if is_small(answer) else self._streamed)(held, answer, reader)
 
     async def _failed(self, held: Held, answer: UpstreamAnswer) -> web.StreamResponse:
@@ -104,7 +127,7 @@ class Delivery:
 
     async def _small(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> web.StreamResponse:
         """A short answer is read, settled and then sent: its headers state the true charge, durably taken."""
-        async with self._ended_by(lambda: settlement.release_verb(held, "answer cut short")):
+        async with self._ended_by(lambda: settlement.release_verb(held, "answer cut short")), self._in_time(held):
             body = await read_all(answer, reader)
         headers = await self._end(held, answer, reader)
         return await write_small(held.admitted.asked.routed.incoming, answer, body, headers)
@@ -117,12 +140,36 @@ class Delivery:
             measured = settlement.measure(held, reader.documents(), complete=False)
             return settlement.abort_verb(held, measured, answer.status, self._services.now() - incoming.received_at)
 
+        left: ClientLeft | None = None
         async with self._ended_by(aborted), self._recorder.streaming():
-            response = await begin(incoming, answer, settlement.funding_headers(held.hold))
-            await pump(answer, response, reader)
+            try:
+                response = await begin(incoming, answer, settlement.funding_headers(held.hold))
+                await pump(answer, response, reader, self._seconds_left(held))
+            except ClientLeft as error:
+                if held.admitted.asked.routed.route.settings.job is None:
+                    raise
+                async with self._in_time(held):
+                    await hear_out(answer, reader)
+                left = error
         await self._end(held, answer, reader)
+        if left is not None:
+            raise left
         await finish(response)
         return response
+
+    def _seconds_left(self, held: Held) -> float:
+        """How long the exchange may still last."""
+        passed = self._services.now() - held.admitted.asked.routed.incoming.received_at
+        return (self._limits.request_deadline * LONGEST - passed).total_seconds()
+
+    @asynccontextmanager
+    async def _in_time(self, held: Held) -> AsyncIterator[None]:
+        """UpstreamTimeout when what is inside lasts too long."""
+        try:
+            async with asyncio.timeout(self._seconds_left(held)):
+                yield
+        except TimeoutError as error:
+            raise UpstreamTimeout(f"an exchange on route {held.admitted.asked.routed.route.id} took too long") from error
 
     @asynccontextmanager
     async def _ended_by(self, verb: Callable[[], Settle | Release]) -> AsyncIterator[None]:
@@ -135,25 +182,38 @@ class Delivery:
             await ledger.end(verb())
             raise
         except BaseException:
-            # The client has left. Nothing may be awaited any more, and nobody is there to be told.
-            ledger.end_soon(verb())
+            # The client has left. Nothing may be awaited any more, and nobody is there to be told. Where the store
+            # takes nothing in, the hold's deadline remains.
+            with suppress(StoreUnavailable):
+                ledger.end_soon(verb())
             raise
 
     async def _end(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> HeaderList:
         """Settle a complete answer, or bind its hold to the job that it has accepted."""
-        routed, ledger, now = held.admitted.asked.routed, self._services.store.ledger, self._services.now()
+        routed, store, now = held.admitted.asked.routed, self._services.store, self._services.now()
         documents = reader.documents()
         if routed.route.settings.job is not None:
             job_id = jobs.accepted_job(routed.route.settings.job, documents)
-            if job_id is not None:
-                return settlement.headers_of(await settlement.bind_job(held, job_id, ledger, now))
-            log.warning("no job id in the answer on route %s; the quote is charged", routed.route.id)
+            bound = await settlement.bind_job(held, job_id, store, now) if job_id is not None else None
+            if bound is not None and bound is not Refused.JOB_TAKEN:
+                return settlement.headers_of(bound)
+            problem = "no job id" if job_id is None else "the id of another account's job"
+            log.warning("%s in the answer on route %s; the quote is charged", problem, routed.route.id)
         measured = settlement.measure(held, documents, complete=True)
         latency = now - routed.incoming.received_at
-        ended = await ledger.settle(settlement.settle_verb(held, measured, answer.status, latency, "answered"))
+        ended = await store.ledger.settle(settlement.settle_verb(held, measured, answer.status, latency, "answered"))
         self._recorder.settled(held, ended)
         return settlement.headers_of(ended)
 
     @property
-    def _measured_limit(self) -> int:
-        return self._services.settings.values.limits.measured
+    def _limits(self) -> Limits:
+        return self._services.settings.values.limits
+
+
+def _tell_the_log(accepting: asyncio.Task[web.StreamResponse]) -> None:
+    """How a request for a job ended whose client has left."""
+    error = None if accepting.cancelled() else accepting.exception()
+    if isinstance(error, Truncated | BodyCut | UpstreamUnreachable | UpstreamTimeout | UpstreamBroken):
+        log.warning("a request for a job, whose client has left: %s", error)
+    elif error is not None:
+        log.error("a request for a job, whose client has left, failed", exc_info=error)

@@ -24,7 +24,10 @@ from store.verbs import Hold
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A request whose line and headers can be read in one way only. Its id is the id of its hold as well."""
+    """A request whose line and headers can be read in one way only. Its id is the id of its hold as well.
+
+    `travelling` are those of the headers that the backend sees; what is judged is read from these.
+    """
 
     request: web.BaseRequest
     id: HoldId
@@ -32,6 +35,7 @@ class Incoming:
     method: str
     target: Target
     headers: HeaderList
+    travelling: HeaderList
     received_at: datetime
 
     def values(self, name: str) -> list[str]:

@@ -7,7 +7,7 @@ given twice, a body that is not what its content type says, a number out of rang
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -17,6 +17,7 @@ from config.extractors import ModelSource, ProductSource, Source, UnitSource
 from config.routes import Route
 from policies.refusals import Refusal, invalid_request
 from proxy import strict_json
+from proxy.headers import HeaderList, folded
 from proxy.strict_json import Unreadable
 
 MAX_FIELDS = 1000
@@ -25,7 +26,11 @@ MAX_FIELDS = 1000
 MAX_MODEL_ID = 200
 """Characters in a model id."""
 
-_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+MAX_DIGITS = 15
+"""Of a number, before the point and after it: far finer than any price."""
+
+_NUMBER = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}(\.[0-9]{{1,{MAX_DIGITS}}})?")
+_CHARSET = re.compile(r"charset\s*=\s*\"?([^\s;\"]*)", re.IGNORECASE)
 
 
 class _Refused(Exception):
@@ -36,12 +41,14 @@ class _Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RequestParts:
-    """The readable parts of a request. Query and body are parsed once, when first needed."""
+    """The readable parts of a request, as its backend will see them: `headers` are those that travel on.
+
+    Query and body are parsed once, when first needed.
+    """
 
     parameters: Mapping[str, str]
     query: str
-    header: Callable[[str], Sequence[str]]
-    content_types: Sequence[str]
+    headers: HeaderList
     body: bytes
     parsed: dict[str, Any]
 
@@ -104,11 +111,16 @@ def _number(name: str, source: UnitSource, value: object) -> Decimal:
         number = Decimal(value) if _NUMBER.fullmatch(value) else None
     else:
         number = Decimal(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) else None
-    if number is None or not source.min <= number <= source.max:
+    if number is None or not source.min <= number <= source.max or not _is_plain(number):
         what = "items" if source.length else "a number"
         error = f"{name} is out of range: expected {what} from {source.min} to {source.max}"
         raise _Refused(invalid_request(error, _place(source)))
     return number
+
+
+def _is_plain(number: Decimal) -> bool:
+    sign, digits, exponent = number.as_tuple()
+    return not sign and len(digits) <= 2 * MAX_DIGITS and -MAX_DIGITS <= int(exponent) <= MAX_DIGITS
 
 
 def _place(source: Source) -> str:
@@ -128,11 +140,11 @@ def _values(source: Source, parts: RequestParts) -> list[Any]:
     if source.path is not None:
         return [parts.parameters[source.path]]
     if source.query is not None:
-        return _fields(parts, "query", parts.query).get(source.query, [])
+        return _field(parts, "query", parts.query, source.query)
     if source.header is not None:
-        return list(parts.header(source.header.lower()))
+        return _header(parts, source.header)
     if source.form is not None:
-        return _fields(parts, "form", _form_text(parts)).get(source.form, [])
+        return _field(parts, "form", _form_text(parts), source.form)
     return [source.const]
 
 
@@ -149,15 +161,24 @@ def _is_json(media_type: str) -> bool:
 
 def _expect_content_type(parts: RequestParts, fits: Callable[[str], bool], expected: str) -> None:
     """A body read as JSON that its backend reads as a form would be another request there."""
-    if len(parts.content_types) > 1:
+    content_types = _header(parts, "Content-Type")
+    if len(content_types) > 1:
         raise _Refused(invalid_request("Several content types were sent", "Content-Type"))
-    if not parts.content_types:
+    if not content_types:
         return
-    media_type, _, parameters = parts.content_types[0].partition(";")
-    charset = re.search(r"charset\s*=\s*\"?([\w-]+)", parameters, re.IGNORECASE)
-    if not fits(media_type.strip().lower()) or (charset is not None and charset[1].lower() not in ("utf-8", "utf8")):
+    media_type, _, parameters = content_types[0].partition(";")
+    charsets = {charset.lower() for charset in _CHARSET.findall(parameters)}
+    if not fits(media_type.strip().lower()) or charsets - {"utf-8", "utf8"}:
         hint = f"Send the body as {expected} in UTF-8."
         raise _Refused(invalid_request("The content type does not fit this route", "Content-Type", hint))
+
+
+def _header(parts: RequestParts, name: str) -> list[str]:
+    """All values of a header. A backend that folds names into one, as CGI does, must not see another one."""
+    found = [(key, value) for key, value in parts.headers if folded(key) == folded(name)]
+    if any(key.lower() != name.lower() for key, _ in found):
+        raise _Refused(invalid_request(f"The header {name} is given in another spelling", f"header {name}"))
+    return [value for _, value in found]
 
 
 def _form_text(parts: RequestParts) -> str:
@@ -169,16 +190,35 @@ def _form_text(parts: RequestParts) -> str:
         raise Unreadable("the form is not percent-encoded") from None
 
 
-def _fields(parts: RequestParts, kind: str, text: str) -> dict[str, list[str]]:
-    """The fields of a query or form (WHATWG URL, application/x-www-form-urlencoded), each with all its values."""
+def _field(parts: RequestParts, kind: str, text: str, name: str) -> list[str]:
+    """All values of a field of a query or form (WHATWG URL, application/x-www-form-urlencoded).
+
+    Backends differ on what else is the same field: some also separate at `;`, some ignore case, and many make
+    `model[]`, `model[0]` or ` model` a part of `model`. Such a request is refused.
+    """
+    values = [value for key, value in _pairs(parts, kind, text) if key == name]
+    lenient = _pairs(parts, f"lenient {kind}", text.replace(";", "&")) if ";" in text else _pairs(parts, kind, text)
+    alike = [key for key, _ in lenient if _is_alike(key, name)]
+    if alike != [name] * len(values):
+        error = f"{name} is given in more than one way"
+        raise _Refused(invalid_request(error, f"{kind} {name}", f"Give {name} once, spelled like this."))
+    return values
+
+
+def _is_alike(key: str, name: str) -> bool:
+    return _letters(key if "[" in name else key.partition("[")[0]) == _letters(name)
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def _pairs(parts: RequestParts, kind: str, text: str) -> list[tuple[str, str]]:
     if kind not in parts.parsed:
         try:
             pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
         except ValueError:
             raise Unreadable(f"the {kind} has more than {MAX_FIELDS} fields, or is not UTF-8") from None
-        fields: dict[str, list[str]] = {}
-        for name, value in pairs:
-            fields.setdefault(name, []).append(value)
-        parts.parsed[kind] = fields
-    result: dict[str, list[str]] = parts.parsed[kind]
+        parts.parsed[kind] = pairs
+    result: list[tuple[str, str]] = parts.parsed[kind]
     return result

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from policies.callers import Caller
 from policies.evaluate import Allow
 from policies.refusals import Reason, Refusal
 from policies.terms import Credential
-from proxy.headers import HeaderList, end_to_end, with_forwarded_for, without
+from proxy.headers import HeaderList, readable_codings, with_forwarded_for, without
 from proxy.pipeline.body import outgoing_body
 from proxy.pipeline.exchange import Body, Routed
 from proxy.upstream.client import Outgoing, UpstreamAnswer, UpstreamTimeout, UpstreamUnreachable
@@ -15,17 +17,24 @@ UNREAD = Body(b"", complete=False)
 """A body of which nothing was read ahead."""
 
 
-async def send(routed: Routed, body: Body, caller: Caller | None, allow: Allow | None) -> UpstreamAnswer:
-    """The head of the backend's answer. Raises UpstreamUnreachable, UpstreamTimeout or UpstreamBroken."""
+async def send(
+    routed: Routed, body: Body, patience: timedelta, caller: Caller | None, allow: Allow | None
+) -> UpstreamAnswer:
+    """The head of the backend's answer; `patience` is for each piece of a body that is streamed.
+
+    Raises UpstreamUnreachable, UpstreamTimeout or UpstreamBroken, and BodyCut where the client is to blame.
+    """
     incoming = routed.incoming
-    headers = with_forwarded_for(end_to_end(incoming.headers), incoming.request.remote)
+    headers = with_forwarded_for(incoming.travelling, incoming.request.remote)
+    if routed.route.reads_answer:
+        headers = readable_codings(headers)
     if caller is not None:
         if caller.credential is Credential.API_KEY:
             # Our own key is of no use to the backend, and not for it to see.
             headers = without(headers, ["Authorization", "X-Api-Key"])
         headers += _identity(caller, allow)
     headers.append(("X-Request-Id", incoming.id_text))
-    payload, length = outgoing_body(incoming, body)
+    payload, length = outgoing_body(incoming, body, patience)
     return await routed.route.upstream.send(Outgoing(incoming.method, incoming.target.raw, headers, payload, length))
 
 

@@ -89,4 +89,4 @@ def _text_at(document: Any, pointer: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = str(value)
-    return text if 0 < len(text) <= MAX_JOB_ID else None
+    return text if 0 < len(text) <= MAX_JOB_ID and text.isprintable() else None

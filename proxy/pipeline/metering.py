@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from proxy import strict_json
-from proxy.headers import HeaderList
+from proxy.headers import READABLE_CODINGS, HeaderList
 from proxy.strict_json import Unreadable
 
 MAX_RATIO = 200
@@ -20,6 +20,9 @@ MAX_RATIO = 200
 
 MAX_UNITS = Decimal(10**12)
 """Of anything in one answer. A backend that states more is broken or hostile."""
+
+MAX_DIGITS = 30
+"""Of a number in one answer, and of its exponent: more is noise, and would only cost time."""
 
 
 class Reader(Protocol):
@@ -66,16 +69,20 @@ class EventStreamReader:
         # A cheap look before the expensive one: most events of a stream hold none of what is wanted.
         self._marks = tuple(pointer[0].encode() for pointer in wanted if pointer)
         self._line = bytearray()
+        self._line_is_empty = True
         self._data: list[bytes] = []
         self._size = 0
         self._after_cr = False
-        self._skipping = False
         self._latest: dict[tuple[str, ...], Any] = {}
 
     def feed(self, piece: bytes) -> None:
+        if not piece:
+            return
         if self._after_cr and piece.startswith(b"\n"):
             piece = piece[1:]
-        self._after_cr = piece.endswith(b"\r")
+            self._after_cr = False
+        if piece:
+            self._after_cr = piece.endswith(b"\r")
         lines = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         for line in lines[:-1]:
             self._append(line)
@@ -84,33 +91,34 @@ class EventStreamReader:
 
     def _append(self, part: bytes) -> None:
         self._size += len(part)
-        if self._size > self._limit:
+        self._line_is_empty = self._line_is_empty and not part
+        if self._size <= self._limit:
+            self._line += part
+        else:
             # An event larger than the bound cannot be read; the next one can.
-            self._skipping = True
             self._line.clear()
             self._data.clear()
-        elif not self._skipping:
-            self._line += part
 
     def _end_line(self) -> None:
-        line = bytes(self._line)
-        self._line.clear()
-        if line.startswith(b"data:"):
-            self._data.append(line[5:].removeprefix(b" "))
-        elif not line:
-            if not self._skipping:
-                self._end_event()
-            self._skipping, self._size = False, 0
+        if self._line_is_empty:
+            if self._size <= self._limit:
+                self._end_event(b"\n".join(self._data))
             self._data.clear()
+            self._size = 0
+        elif self._line.startswith(b"data:"):
+            self._data.append(bytes(self._line[5:]).removeprefix(b" "))
+        self._line.clear()
+        self._line_is_empty = True
 
-    def _end_event(self) -> None:
-        data = b"\n".join(self._data)
-        if not data.startswith(b"{") or not any(mark in data for mark in self._marks):
+    def _end_event(self, data: bytes) -> None:
+        if not any(mark in data for mark in self._marks):
             return
         try:
             document = strict_json.parse(data)
             for pointer in self._wanted:
                 if strict_json.find(document, pointer) is not None:
+                    # The latest comes last, so that of two documents the later one counts.
+                    self._latest.pop(pointer, None)
                     self._latest[pointer] = document
         except Unreadable:
             return
@@ -125,26 +133,32 @@ class _Inflating:
     def __init__(self, inner: Reader, limit: int) -> None:
         self._inner = inner
         self._limit = limit
-        self._decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+        self._decoder = _decoder()
         self._in = self._out = 0
         self._broken = False
 
     def feed(self, piece: bytes) -> None:
-        if self._broken:
-            return
         self._in += len(piece)
-        try:
-            decoded = self._decoder.decompress(piece, self._limit + 1)
-        except zlib.error:
-            self._broken = True
-            return
-        self._out += len(decoded)
-        # What is left undecoded is beyond the bound of one piece; a stream's sum is bounded by its ratio.
-        self._broken = bool(self._decoder.unconsumed_tail) or self._out > self._in * MAX_RATIO + self._limit
-        self._inner.feed(decoded)
+        while piece and not self._broken:
+            if self._decoder.eof:
+                # A gzip file may have several members (RFC 1952 §2.2).
+                self._decoder = _decoder()
+            try:
+                decoded = self._decoder.decompress(piece, self._limit)
+            except zlib.error:
+                self._broken = True
+                return
+            self._out += len(decoded)
+            self._broken = self._out > self._in * MAX_RATIO + self._limit
+            self._inner.feed(decoded)
+            piece = self._decoder.unconsumed_tail or self._decoder.unused_data
 
     def documents(self) -> Sequence[Any]:
         return () if self._broken else self._inner.documents()
+
+
+def _decoder() -> zlib._Decompress:
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
 
 
 class _Unreadable:
@@ -157,11 +171,14 @@ class _Unreadable:
         return ()
 
 
-def reader_for(headers: HeaderList, limit: int, wanted: Sequence[tuple[str, ...]]) -> Reader:
-    """The reader that fits the content type and coding of an answer."""
+def reader_for(status: int, headers: HeaderList, limit: int, wanted: Sequence[tuple[str, ...]]) -> Reader:
+    """The reader that fits the status, the content type and the coding of an answer."""
     content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
     media_type = content_type.partition(";")[0].strip().lower()
     reader: Reader
+    if not 200 <= status < 300 or status == 206:
+        # What an error says, or a part that the client has cut out (RFC 9110 §15.3.7), states nothing.
+        return _Unreadable()
     if media_type == "text/event-stream":
         reader = EventStreamReader(limit, wanted)
     elif media_type == "application/json" or media_type.endswith("+json"):
@@ -171,7 +188,7 @@ def reader_for(headers: HeaderList, limit: int, wanted: Sequence[tuple[str, ...]
     codings = [value.strip().lower() for name, value in headers if name.lower() == "content-encoding"]
     if codings in ([], ["identity"]):
         return reader
-    return _Inflating(reader, limit) if codings in (["gzip"], ["x-gzip"], ["deflate"]) else _Unreadable()
+    return _Inflating(reader, limit) if len(codings) == 1 and codings[0] in READABLE_CODINGS else _Unreadable()
 
 
 def usage_in(documents: Sequence[Any], wanted: Sequence[tuple[str, tuple[str, ...]]]) -> Mapping[str, Decimal] | None:
@@ -185,10 +202,15 @@ def usage_in(documents: Sequence[Any], wanted: Sequence[tuple[str, tuple[str, ..
         if not values:
             return None
         value = values[-1]
-        if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value <= MAX_UNITS:
+        if isinstance(value, bool) or not isinstance(value, int | Decimal) or not _is_believable(Decimal(value)):
             return None
         units[name] = Decimal(value)
     return units
+
+
+def _is_believable(value: Decimal) -> bool:
+    _, digits, exponent = value.as_tuple()
+    return 0 <= value <= MAX_UNITS and len(digits) <= MAX_DIGITS and -MAX_DIGITS <= int(exponent) <= MAX_DIGITS
 
 
 def _lookup(document: Any, pointer: tuple[str, ...]) -> Any:

@@ -6,10 +6,12 @@ and nobody mistakes a client that left for a fault.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
 
 from proxy.errors import Answer
@@ -30,8 +32,16 @@ class Truncated(Exception):
         self.response = response
 
 
+class ClientLeft(Truncated):
+    """It is over because the client has ended it."""
+
+
 class Relayed(web.StreamResponse):
-    """A response with exactly the headers it was given: aiohttp adds a server name, a date and a content type."""
+    """A response with exactly the headers it was given, byte for byte.
+
+    aiohttp adds a server name, a date and a content type, drops bytes that are not UTF-8, and answers in the version
+    of the request, also where that is none.
+    """
 
     def __init__(self, status: int, reason: str | None, headers: HeaderList, *, at_once: bool) -> None:
         super().__init__(status=status, reason=reason, headers=CIMultiDict(headers))
@@ -44,6 +54,15 @@ class Relayed(web.StreamResponse):
         for name in (hdrs.SERVER, hdrs.DATE, hdrs.CONTENT_TYPE):
             if name.lower() not in self._given:
                 self.headers.popall(name, None)
+
+    async def _write_headers(self) -> None:
+        assert self._req is not None, "called by prepare"
+        assert isinstance(self._payload_writer, StreamWriter), "aiohttp's server has no other"
+        version = "1.1" if self._req.version >= HttpVersion11 else "1.0"
+        lines = [f"HTTP/{version} {self.status} {self.reason}", *map(": ".join, self.headers.items()), "", ""]
+        self._payload_writer._headers_buf = "\r\n".join(lines).encode("utf-8", "surrogateescape")
+        if self._send_headers_immediately:
+            self._payload_writer.send_headers()
 
 
 async def write_answer(request: web.BaseRequest, answer: Answer, extra: HeaderList) -> web.StreamResponse:
@@ -101,20 +120,29 @@ async def begin(incoming: Incoming, answer: UpstreamAnswer, extra: HeaderList) -
     return response
 
 
-async def pump(answer: UpstreamAnswer, response: web.StreamResponse, reader: Reader | None) -> None:
-    """Pieces passed on as they arrive; a slow client holds the backend back."""
+async def pump(
+    answer: UpstreamAnswer, response: web.StreamResponse, reader: Reader | None, seconds: float | None = None
+) -> None:
+    """Pieces passed on as they arrive, for at most `seconds`; a slow client holds the backend back."""
     try:
-        with _client_may_leave(response):
+        async with asyncio.timeout(seconds):
             while piece := await answer.read():
                 if reader is not None:
                     reader.feed(piece)
-                await response.write(piece)
-    except (UpstreamBroken, UpstreamTimeout) as error:
+                with _client_may_leave(response):
+                    await response.write(piece)
+    except (UpstreamBroken, UpstreamTimeout, TimeoutError) as error:
         # The head is out: the only honest end of a truncated answer is a truncated answer.
         request = response._req
         if request is not None and request.transport is not None:
             request.transport.abort()
         raise Truncated(response) from error
+
+
+async def hear_out(answer: UpstreamAnswer, reader: Reader) -> None:
+    """The rest of an answer, for `reader` alone. Raises UpstreamBroken or UpstreamTimeout."""
+    while piece := await answer.read():
+        reader.feed(piece)
 
 
 async def finish(response: web.StreamResponse) -> None:
@@ -127,7 +155,7 @@ def _client_may_leave(response: web.StreamResponse) -> Iterator[None]:
     try:
         yield
     except ConnectionError as error:
-        raise Truncated(response) from error
+        raise ClientLeft(response) from error
 
 
 def _response(incoming: Incoming, answer: UpstreamAnswer, extra: HeaderList, *, at_once: bool) -> Relayed:

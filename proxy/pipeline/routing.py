@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from config.extractors import Source
 from config.routes import Route
-from policies.refusals import Refusal, no_route
-from proxy.paths import Found, PathTable, Target
+from policies.refusals import Refusal, invalid_request, no_route
+from proxy.paths import Found, PathTable, Target, lenient
 from proxy.strict_json import tokens
 from proxy.upstream.client import Upstream
 
@@ -26,12 +26,20 @@ class CompiledRoute:
     def id(self) -> str:
         return self.settings.id
 
+    @property
+    def reads_answer(self) -> bool:
+        """Whether what is charged depends on what the backend answers."""
+        return bool(self.usage) or self.settings.job is not None or self.settings.poll is not None
+
 
 class Routes:
     """All routes. Which one a request has depends on its method and path only, never on their order."""
 
     def __init__(self, routes: Iterable[Route], upstreams: dict[str, Upstream]) -> None:
         self._table: PathTable[CompiledRoute] = PathTable()
+        # The same routes as a lenient backend reads their paths, several where it cannot tell them apart.
+        self._lenient: PathTable[tuple[CompiledRoute, ...]] = PathTable()
+        alike: dict[tuple[str, tuple[str, ...]], tuple[CompiledRoute, ...]] = {}
         for route in routes:
             compiled = CompiledRoute(
                 route,
@@ -41,10 +49,27 @@ class Routes:
             )
             for match in route.match:
                 self._table.add(match.method, match.segments, compiled)
+                key = match.method, lenient(match.segments)
+                alike[key] = (*alike.get(key, ()), compiled)
+        for (method, segments), those in alike.items():
+            self._lenient.add(method, segments, those)
 
     def find(self, method: str, target: Target) -> Found[CompiledRoute] | Refusal:
-        """The route, with its path parameters. What matches no route is refused: there is no side door."""
-        return self._table.find(method, target.segments) or no_route()
+        """The route, with its path parameters. What matches no route is refused: there is no side door.
+
+        Nor does another spelling open one: a path that a lenient backend would take for that of another route, such
+        as `/V1/chat/` for `/v1/chat`, is refused unless that route is open to everybody.
+        """
+        found = self._table.find(method, target.segments)
+        if found is None:
+            return no_route()
+        loose = lenient(target.segments)
+        other = self._lenient.find(method, loose) if loose != target.segments else None
+        if other is not None and found.value not in other.value:
+            if any(route.settings.access != "open" for route in other.value):
+                error = "The request path could be taken for that of another route"
+                return invalid_request(error, "path", f"Spell it as the route {other.value[0].id!r} does.")
+        return found
 
 
 def _reads_body(route: Route) -> bool:

@@ -15,12 +15,12 @@ from time import perf_counter
 from aiohttp import web
 
 from policies.refusals import Reason, Refusal, store_unavailable
-from proxy.errors import STATUS, answer_to
+from proxy.errors import STATUS, Answer, answer_to
 from proxy.management.api import Management
 from proxy.management.endpoint import Endpoint
 from proxy.paths import Found
 from proxy.pipeline import forwarding
-from proxy.pipeline.body import read_ahead
+from proxy.pipeline.body import BodyCut, read_ahead
 from proxy.pipeline.delivery import Delivery
 from proxy.pipeline.exchange import Asked, Incoming, Routed
 from proxy.pipeline.extraction import RequestParts, extract
@@ -64,6 +64,8 @@ class Pipeline:
             result = routed if isinstance(routed, Refusal) else await self._exchange(routed)
         except Truncated as cut:
             result = cut.response
+        except BodyCut as cut:
+            result = cut.refusal
         except StoreUnavailable as error:
             log.error("the store cannot answer: %s", error)
             result = store_unavailable()
@@ -84,7 +86,7 @@ class Pipeline:
         """A request for Farebox itself."""
         answer = await self._management.serve(endpoint, incoming.request, incoming.target, incoming.id_text)
         self._recorder.managed(incoming.id_text, endpoint.value.name, answer.status)
-        return await write_answer(incoming.request, answer, [("X-Request-Id", incoming.id_text)])
+        return await _written(incoming.request, answer, incoming.id_text)
 
     async def _exchange(self, routed: Routed) -> web.StreamResponse | Refusal:
         """Every step of a request whose route is known."""
@@ -115,9 +117,7 @@ class Pipeline:
             if isinstance(read, Refusal):
                 return read
             body = read
-        content_types = incoming.values("content-type")
-        query = incoming.target.query
-        parts = RequestParts(routed.parameters, query, incoming.values, content_types, body.peeked, {})
+        parts = RequestParts(routed.parameters, incoming.target.query, incoming.travelling, body.peeked, {})
         extracted = extract(routed.route.settings, parts)
         return extracted if isinstance(extracted, Refusal) else Asked(routed, body, *extracted)
 
@@ -136,7 +136,12 @@ class Pipeline:
             return result
         self._recorder.refused(request_id, route_id, request.method, result, STATUS[result.reason])
         answer = answer_to(result, request_id, self._services.now(), route.settings.errors if route else "origin")
-        try:
-            return await write_answer(request, answer, [("X-Request-Id", request_id)])
-        except Truncated as cut:
-            return cut.response
+        return await _written(request, answer, request_id)
+
+
+async def _written(request: web.BaseRequest, answer: Answer, request_id: str) -> web.StreamResponse:
+    """An answer of our own; nobody need be told when its client has left."""
+    try:
+        return await write_answer(request, answer, [("X-Request-Id", request_id)])
+    except Truncated as cut:
+        return cut.response

@@ -17,7 +17,8 @@ from policies.terms import Funding, OnDeadline
 from proxy.headers import HeaderList
 from proxy.pipeline.exchange import Held, Measured
 from proxy.pipeline.metering import usage_in
-from store.ledger import Ledger
+from store.opening import Store
+from store.reports import job_holds
 from store.verbs import BindJob, Ended, Hold, Refused, Release, Settle, Usage
 
 log = logging.getLogger(__name__)
@@ -58,16 +59,22 @@ def abort_verb(held: Held, measured: Measured, status: int, latency: timedelta) 
     return settle_verb(held, measured, status, latency, "aborted")
 
 
-async def bind_job(held: Held, job_id: str, ledger: Ledger, now: datetime) -> Hold | Ended | Refused:
-    """Leave the hold open for a job that the backend has accepted, until the job ends or its deadline."""
-    job = held.admitted.asked.routed.route.settings.job
+async def bind_job(held: Held, job_id: str, store: Store, now: datetime) -> Hold | Ended | Refused:
+    """Leave the hold open for a job that the backend has accepted, until the job ends or its deadline.
+
+    JOB_TAKEN tells that the id is that of another account's job, and that the hold is still open.
+    """
+    route = held.admitted.asked.routed.route
+    job = route.settings.job
     assert job is not None, "only routes with a job bind one"
     hold = held.hold
     verb = BindJob(hold.hold_id, hold.account_id, job_id, now + job.deadline, OnDeadline(job.on_deadline))
-    outcome = await ledger.bind_job(verb)
+    outcome = await store.ledger.bind_job(verb)
     if outcome is Refused.JOB_TAKEN:
-        # The backend answered with a job that is paid for already: nothing new was started.
-        return await ledger.release(hold.hold_id, hold.account_id, "job is paid for already")
+        known = await store.database.read(job_holds, [route.id], [job_id])
+        if any(other.account_id == hold.account_id for other in known):
+            # The backend answered with a job that is paid for already: nothing new was started.
+            return await store.ledger.release(hold.hold_id, hold.account_id, "job is paid for already")
     return outcome
 
 

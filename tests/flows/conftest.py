@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from config.clock import utc_now
 from config.quantities import Address
 from config.settings import LoadedSettings, load_settings
 from proxy.app import farebox, listen
@@ -39,10 +41,24 @@ def settings(backend: Backend, tmp_path: Path) -> LoadedSettings:
     return LoadedSettings(values, loaded.source, loaded.folder)
 
 
+@pytest.fixture(scope="session")
+def seeded_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the demo's catalogue and users, made once and copied for every test."""
+    path = tmp_path_factory.mktemp("seeded") / "farebox.db"
+
+    async def seed() -> None:
+        async with open_store(f"sqlite+aiosqlite:///{path}", utc_now) as store:
+            await load_demo(store)
+
+    asyncio.run(seed())
+    return path
+
+
 @pytest.fixture
-async def house(settings: LoadedSettings, backend: Backend) -> AsyncIterator[House]:
-    async with open_store(settings.database_url, lambda: datetime.now(UTC)) as store:
-        await load_demo(store)
+async def house(
+    settings: LoadedSettings, backend: Backend, seeded_database: Path, tmp_path: Path
+) -> AsyncIterator[House]:
+    shutil.copyfile(seeded_database, tmp_path / "farebox.db")
     public, admin = listen(Address("127.0.0.1", 0)), listen(Address("127.0.0.1", 0))
     async with farebox(settings, public, admin) as running, aiohttp.ClientSession() as client:
         yield House(f"http://{running.public}", f"http://{running.admin}", running.services, client, backend)

@@ -9,7 +9,6 @@ import pytest
 from multidict import CIMultiDictProxy
 from openai import AsyncOpenAI
 
-from policies.pricing import to_micro
 from policies.terms import MICRO
 from store import accounts, reports
 from store.verbs import GrantSource
@@ -200,7 +199,7 @@ async def test_exactly_as_many_calls_as_the_balance_allows(house: House) -> None
     await house.call("GET", "/api/credits/balance", "lea")
     user = await house.services.store.database.read(accounts.find_user, "lea")
     granted = await house.services.store.ledger.grant(
-        user.account.account_id, to_micro(150), GrantSource.PURCHASE, "k", "top up"
+        user.account.account_id, 150 * MICRO, GrantSource.PURCHASE, "k", "top up"
     )
     assert granted.changed
     results = await asyncio.gather(*(generate(house, "lea", duration=1) for _ in range(200)))

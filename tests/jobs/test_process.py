@@ -249,15 +249,20 @@ async def test_a_signal_ends_the_process_in_good_order(database_url: str, number
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     now = utc_now
-    async with open_store(database_url, now) as store:
+    try:
+        async with open_store(database_url, now) as store:
 
-        async def swept() -> bool:
-            assert process.returncode is None
-            return await store.database.read(leases.last_success, "sweep_holds") is not None
+            async def swept() -> bool:
+                assert process.returncode is None
+                return await store.database.read(leases.last_success, "sweep_holds") is not None
 
-        await _until(swept)
-        process.send_signal(number)
-        output, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)
-        assert (process.returncode, output, errors) == (0, b"ended well\n", b"")
-        rows = await store.database.read(leases.page)
-        assert all(row["until"] <= now() for row in rows)
+            await _until(swept)
+            process.send_signal(number)
+            output, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+            assert (process.returncode, output, errors) == (0, b"ended well\n", b"")
+            rows = await store.database.read(leases.page)
+            assert all(row["until"] <= now() for row in rows)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

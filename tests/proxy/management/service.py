@@ -65,11 +65,22 @@ PLANS: dict[str, dict[str, Any]] = {
 def furnish(connection: Any, now: datetime) -> None:
     """Put the catalogue above into an empty database."""
     for app_id, order in APPS.items():
-        app = {"name": app_id.title(), "description": "", "icon": "film", "version": "1.0.0", "color": "blue"}
+        app: dict[str, Any] = {
+            "name": app_id.title(),
+            "description": "",
+            "icon": "film",
+            "version": "1.0.0",
+            "color": "blue",
+        }
         app |= {"route_prefix": f"/api/apps/{app_id}", "beta": False, "coming_soon": False}
         catalogue.put_app(connection, app_id, app | {"position": order, "enabled": app_id != "hidden"})
     for key, values in MODELS.items():
-        model = {"app_id": key.partition(":")[0], "name": f"Model {key}", "description": "", "provider": "local"}
+        model: dict[str, Any] = {
+            "app_id": key.partition(":")[0],
+            "name": f"Model {key}",
+            "description": "",
+            "provider": "local",
+        }
         model |= {"enabled": True, "beta": False, "price_rates": {}, "price_step": MICRO, "quota_cost": 1}
         catalogue.put_model(connection, key, model | {"capabilities": {"maxDuration": 6}} | values)
     for position, (plan_id, values) in enumerate(PLANS.items()):
@@ -96,7 +107,7 @@ class MovableClock:
 class Service:
     """The API on a real socket, and its insides."""
 
-    def __init__(self, services: Services, client: TestClient[web.BaseRequest, Any]) -> None:
+    def __init__(self, services: Services, client: TestClient[Any, Any]) -> None:
         self.services = services
         self.client = client
         self.mount = services.settings.values.management.mount
@@ -253,7 +264,10 @@ async def running(
         rulebooks = Rulebooks(policies, await store.database.read(catalogue.load), clock())
         services = Services(loaded, store, rulebooks, Identifier(loaded.values, store, clock), clock)
         server = RawTestServer(_handler(Management(services)))
-        async with TestClient(server) as client:
+        # As the proxy's listener does, which passes compressed bodies on as they are.
+        await server.start_server(auto_decompress=False)
+        client: TestClient[Any, Any] = TestClient(server)
+        async with client:
             service = Service(services, client)
             async with client.get(f"{service.mount}/openapi.json") as answer:
                 service.document = await answer.json() if answer.status == 200 else {}

@@ -105,13 +105,14 @@ async def test_a_frozen_account(service: Service) -> None:
     assert (quote["accessible"], quote["code"], quote["reason"]) == (False, "account_frozen", "Account is frozen")
 
 
-@pytest.mark.parametrize("plan_id", [None, "free", "basic", "pro"])
-async def test_the_verdict_and_the_amounts_are_the_gates(service: Service, plan_id: str | None) -> None:
+@pytest.mark.parametrize(("plan_id", "requests"), [(None, 60), ("free", 25), ("basic", 80)])
+async def test_the_verdict_and_the_amounts_are_the_gates(service: Service, plan_id: str | None, requests: int) -> None:
     """Until the funds are gone: each quote foretells what reserving answers, and asking takes nothing."""
     if plan_id is not None:
         await service.subscribed(plan_id)
-    for round_ in range(70):
-        key = ("video:alpha", "image:dots", "video:gamma", "video:beta")[round_ % 4]
+    refused = 0
+    for number in range(requests):
+        key = ("video:alpha", "image:dots", "video:gamma", "video:beta")[number % 4]
         quote = await _quote(service, key, duration_seconds=7, pixels=2_000_000)
         outcome = await service.reserve(key, duration_seconds=7, pixels=2_000_000)
         assert quote["allowed"] == isinstance(outcome, Hold)
@@ -122,9 +123,12 @@ async def test_the_verdict_and_the_amounts_are_the_gates(service: Service, plan_
             left = quote["balance"] * MICRO if outcome.funding == "credits" else quote["quotaRemaining"]
             assert left - outcome.amount == outcome.available
         elif isinstance(outcome, LacksCredits):
+            refused += 1
             assert (quote["credits"], quote["balance"]) == (outcome.required / MICRO, outcome.current / MICRO)
         elif isinstance(outcome, LacksQuota):
+            refused += 1
             assert quote["reason"] == f"{outcome.metric.capitalize()} quota exceeded"
+    assert refused, "the funds were meant to run out"
 
 
 async def test_asking_takes_nothing(service: Service) -> None:
@@ -139,7 +143,10 @@ async def test_asking_takes_nothing(service: Service) -> None:
 BAD_UNITS: dict[str, str] = {
     "negative": '{"duration_seconds": -1}',
     "too many": '{"duration_seconds": 1e300}',
-    "too fine": '{"duration_seconds": 1e-300}',
+    "too fine": '{"duration_seconds": 0.1234567890123}',
+    "too fine to count": '{"duration_seconds": 1e-999999999}',
+    "beyond all bounds": '{"duration_seconds": 1e9999999999999999999}',
+    "just too many": '{"duration_seconds": 1000000000001}',
     "too long": '{"duration_seconds": 0.' + "1" * 4000 + "}",
     "a text": '{"duration_seconds": "8"}',
     "a truth": '{"duration_seconds": true}',
@@ -158,6 +165,13 @@ async def test_bad_units_are_refused(service: Service, units: str) -> None:
     raw = f'{{"modelKey": "video:alpha", "units": {units}}}'.encode()
     answer = await service.ask("POST", "/quote", status=400, raw=raw)
     assert answer["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("zero", ["0", "-0.0", "0e99999999", "0e-99999999"])
+async def test_zero_is_zero_however_it_is_written(service: Service, zero: str) -> None:
+    """An exponent of any size costs neither credits nor time."""
+    raw = f'{{"modelKey": "video:alpha", "units": {{"duration_seconds": {zero}}}}}'.encode()
+    assert (await service.ask("POST", "/quote", status=200, raw=raw))["credits"] == 5
 
 
 async def test_fractions_of_units_are_exact(service: Service) -> None:

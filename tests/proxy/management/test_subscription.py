@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from policies.refusals import iso
+from policies.refusals import Refusal, iso
+from policies.subscription import NotPossible
+from proxy.management.endpoint import ApiRequest
+from proxy.management.shapes import Query
+from proxy.management.subscription import ChangePlanBody, change_subscription_plan
 from tests.proxy.management.conftest import Start
 from tests.proxy.management.service import NOW, MovableClock, Service, token
 
@@ -51,6 +55,28 @@ async def test_a_confirmed_payment_shows_at_once(service: Service) -> None:
     assert subscription["plan"]["planId"] == subscription["planId"] == "basic"
     assert (subscription["startDate"], subscription["endDate"]) == (iso(NOW), iso(MONTH_LATER))
     assert subscription["nextBillingDate"] == iso(MONTH_LATER)
+
+
+async def test_nothing_that_is_shown_is_remembered(service: Service) -> None:
+    """What an operator does meanwhile is in every next answer, though the gate remembers callers for seconds."""
+    await service.get("/quota/status")
+    await service.subscribed("basic")
+    assert (await service.get("/quota/status"))["limit"] == 50
+    assert len((await service.get("/apps/video/models"))["models"]) == 2
+    assert (await service.post("/quote", {"modelKey": "video:beta"}))["allowed"] is True
+    await service.freeze()
+    assert (await service.get("/apps"))["apps"] == []
+
+
+async def test_the_gate_forgets_a_caller_who_has_subscribed(service: Service) -> None:
+    """Their next request is decided with the new plan, without a stale decision first."""
+    headers = [f"Bearer {token('ana')}"]
+    before = await service.services.identifier.identify(headers, [])
+    await service.post("/subscription/subscribe", {"planId": "free"}, status=201)
+    after = await service.services.identifier.identify(headers, [])
+    assert not isinstance(before, Refusal)
+    assert not isinstance(after, Refusal)
+    assert after.account.revision > before.account.revision
 
 
 async def test_a_free_plan_is_active_at_once(service: Service) -> None:
@@ -138,6 +164,7 @@ async def test_cancelling_immediately_ends_now(service: Service) -> None:
     await service.subscribed("basic")
     answer = await service.post("/subscriptions/cancel", {"immediately": True})
     assert (answer["subscription"]["status"], answer["endDate"]) == ("canceled", iso(NOW))
+    assert answer["subscription"]["endDate"] == answer["subscription"]["endedAt"] == iso(NOW)
     status = await service.get("/subscriptions/current")
     assert (status["tier"], status["isActive"]) == ("free", False)
 
@@ -211,6 +238,17 @@ async def test_a_change_that_makes_no_sense_is_refused(
     """To the plan that one has, or to none."""
     await service.subscribed("basic")
     assert (await service.post("/subscription/change-plan", body, status=status))["code"] == code
+
+
+async def test_what_was_quoted_is_what_is_stored(service: Service) -> None:
+    """A subscription that changes between the quote and the change is a conflict, and stays as it is."""
+    await service.subscribed("basic")
+    request = ApiRequest(await service.caller(), {}, Query(), ChangePlanBody(newPlanId="enterprise"), NOW)
+    await service.post("/subscription/change-plan", {"newPlanId": "free"})
+    with pytest.raises(NotPossible, match="has just changed"):
+        await change_subscription_plan(service.services, request)
+    subscription = (await service.get("/subscription/status"))["subscription"]
+    assert (subscription["scheduledPlan"]["planId"], subscription["pendingPlan"]) == ("free", None)
 
 
 async def test_an_unpaid_subscription_cannot_change_its_plan(service: Service) -> None:

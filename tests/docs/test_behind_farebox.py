@@ -1,0 +1,44 @@
+"""docs/behind-farebox.md: its files and commands lead from an empty folder to a charged request, as printed."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from config.yaml_source import parse_yaml, read_yaml
+from tests.docs.pages import ELSEWHERE, Block, Terminal, blocks, examples, free_addresses, run_as_printed
+from tests.flows.house import EXAMPLES
+
+PAGE = "behind-farebox.md"
+FROM_EXAMPLE = "from examples/farebox.yaml"
+BACKEND, PUBLIC, ADMIN = "127.0.0.1:3000", "127.0.0.1:8080", "127.0.0.1:8081"
+
+QUOTED = [block for block in blocks(PAGE) if block.title == FROM_EXAMPLE]
+
+
+async def test_the_page_leads_to_a_charged_request(tmp_path: Path) -> None:
+    """Its backend, catalogue and settings, saved under their names; its commands, in order; with what they print."""
+    terminal = Terminal(tmp_path, {}, free_addresses([BACKEND, PUBLIC, ADMIN]))
+    for block in blocks(PAGE):
+        if block.title and block.language in ("python", "yaml") and block.title != FROM_EXAMPLE:
+            terminal.write(block)
+    async with AsyncExitStack() as servers:
+        for example in examples(PAGE):
+            if example.command.title == ELSEWHERE:
+                address = PUBLIC if "farebox serve" in example.command.text else BACKEND
+                await servers.enter_async_context(terminal.start(example.command, address))
+            else:
+                await run_as_printed(example, terminal)
+
+
+@pytest.mark.parametrize("block", QUOTED, ids=lambda block: block.place)
+def test_routes_are_quoted_as_they_are(block: Block) -> None:
+    """A route that the page takes from the example is there, key by key."""
+    quoted = parse_yaml(block.place, block.text).data
+    settings = read_yaml(EXAMPLES / "farebox.yaml").data
+    assert isinstance(quoted, list)
+    assert isinstance(settings, dict)
+    assert quoted
+    assert all(route in settings["routes"] for route in quoted)

@@ -1,0 +1,252 @@
+"""The ledger once more, as simply as it can be thought of: every micro-credit is a coin that lies somewhere.
+
+Written from the promises and not from the code, for the state machine to compare with. It has no balances, no held
+amounts and no provenance records that could be wrong: those are counted from the coins when somebody asks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from policies.holds import HoldState
+from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
+from store.verbs import (
+    BindJob,
+    Deduct,
+    Ended,
+    Expire,
+    GrantCredits,
+    Granted,
+    Hold,
+    LacksCredits,
+    LacksQuota,
+    Outcome,
+    QuotaTerms,
+    Refund,
+    Refunded,
+    Refused,
+    Release,
+    Reserve,
+    Settle,
+    Verb,
+)
+
+FREE, GONE = "free", "gone"
+"""Where a coin lies when it is neither held nor spent: a hold's coin lies at ("held", id) or ("spent", id)."""
+
+Place = str | tuple[str, int]
+
+
+@dataclass
+class Purse:
+    """The coins of one grant."""
+
+    grant: GrantCredits
+    since: datetime
+    coins: list[Place]
+
+    def rank(self) -> tuple[int, float, int]:
+        ends = self.grant.expires_at
+        return self.grant.priority, ends.timestamp() if ends else float("inf"), self.grant.grant_id
+
+    def lapsed(self, now: datetime) -> bool:
+        return self.grant.expires_at is not None and self.grant.expires_at <= now
+
+
+Coin = tuple[Purse, int]
+Day = tuple[AccountId, Metric, str]
+
+
+@dataclass
+class Ride:
+    """A hold: the coins it took in their order, or the days it counts on."""
+
+    verb: Reserve
+    funding: Funding
+    amount: int
+    coins: list[Coin] = field(default_factory=list)
+    days: list[Day] = field(default_factory=list)
+    state: HoldState = HoldState.RESERVED
+    settled: int = 0
+    refunded: int = 0
+    job: str | None = None
+    deadline: datetime = datetime.max
+    rule: OnDeadline = OnDeadline.RELEASE
+
+
+class Oracle:
+    """Says what the answer to a verb must be."""
+
+    def __init__(self) -> None:
+        self.now = datetime.min
+        self.purses: dict[AccountId, list[Purse]] = {}
+        self.rides: dict[HoldId, Ride] = {}
+        self.limits: dict[Day, int] = {}
+
+    # What can be counted.
+
+    def count(self, account: AccountId, *kinds: str) -> int:
+        coins = (coin for purse in self.purses[account] for coin in purse.coins)
+        return sum((coin if isinstance(coin, str) else coin[0]) in kinds for coin in coins)
+
+    def used(self, day: Day) -> int:
+        return sum(ride.settled - ride.refunded for ride in self.rides.values() if day in ride.days)
+
+    def held(self, day: Day) -> int:
+        return sum(r.amount for r in self.rides.values() if day in r.days and r.state is HoldState.RESERVED)
+
+    def spendable(self, account: AccountId) -> list[Coin]:
+        """In the order in which they are spent."""
+        purses = [p for p in self.purses[account] if p.since <= self.now and not p.lapsed(self.now)]
+        return [
+            (purse, index)
+            for purse in sorted(purses, key=Purse.rank)
+            for index, coin in enumerate(purse.coins)
+            if coin == FREE
+        ]
+
+    def left(self, ride: Ride) -> int:
+        if ride.funding is Funding.CREDITS:
+            return self.count(ride.verb.account_id, FREE)
+        return max(min(self.limits[day] - self.used(day) - self.held(day) for day in ride.days), 0)
+
+    # What happens.
+
+    def expect(self, verb: Verb) -> Outcome:
+        if verb.account_id not in self.purses:
+            return Refused.UNKNOWN_ACCOUNT
+        self._lapse(verb.account_id)
+        outcome = self._happen(verb)
+        self._lapse(verb.account_id)
+        return outcome
+
+    def _lapse(self, account: AccountId) -> None:
+        for purse in self.purses[account]:
+            if purse.lapsed(self.now):
+                purse.coins = [GONE if coin == FREE else coin for coin in purse.coins]
+
+    def _happen(self, verb: Verb) -> Outcome:
+        if isinstance(verb, Reserve):
+            return self._reserve(verb)
+        if isinstance(verb, GrantCredits):
+            return self._grant(verb)
+        if isinstance(verb, Deduct):
+            return self._deduct(verb)
+        ride = self.rides.get(verb.hold_id)
+        if ride is None or ride.verb.account_id != verb.account_id:
+            return Refused.UNKNOWN_HOLD
+        match verb:
+            case Settle():
+                return self._end(ride, HoldState.SETTLED, ride.amount if verb.amount is None else verb.amount)
+            case Release():
+                return self._end(ride, HoldState.RELEASED, 0)
+            case Expire():
+                if ride.state is HoldState.RESERVED and ride.deadline > self.now:
+                    return Refused.NOT_DUE
+                quote = ride.rule is OnDeadline.QUOTE
+                return self._end(ride, HoldState.SETTLED if quote else HoldState.EXPIRED, ride.amount if quote else 0)
+            case BindJob():
+                return self._bind(ride, verb)
+            case Refund():
+                return self._refund(ride, verb)
+
+    def _grant(self, verb: GrantCredits) -> Outcome:
+        purses = self.purses[verb.account_id]
+        found = next((purse for purse in purses if purse.grant.key == verb.key), None)
+        if found is None:
+            purses.append(Purse(verb, self.now, [FREE] * verb.amount))
+        grant = found.grant if found else verb
+        balance = self.count(verb.account_id, FREE, "held")
+        return Granted(grant.grant_id, grant.amount, balance, changed=found is None)
+
+    def _deduct(self, verb: Deduct) -> Outcome:
+        coins = self.spendable(verb.account_id)
+        if len(coins) < verb.amount:
+            return LacksCredits(verb.amount, len(coins))
+        for purse, index in coins[: verb.amount]:
+            purse.coins[index] = GONE
+        return Granted(0, -verb.amount, self.count(verb.account_id, FREE, "held"), changed=True)
+
+    def _reserve(self, verb: Reserve) -> Outcome:
+        if verb.revision != 0:
+            return Refused.STALE
+        refusals: list[Outcome] = []
+        for funding in verb.fundings:
+            ride = Ride(verb, funding, verb.quota if funding is Funding.QUOTA else verb.credits)
+            ride.deadline, ride.rule = verb.deadline, verb.on_deadline
+            refusal = self._count_on_days(ride) if funding is Funding.QUOTA else self._take_coins(ride, ride.amount)
+            if refusal is None:
+                self.rides[verb.hold_id] = ride
+                return Hold(verb.hold_id, verb.account_id, funding, ride.amount, self.left(ride))
+            refusals.append(refusal)
+        return refusals[0]
+
+    def _take_coins(self, ride: Ride, amount: int) -> LacksCredits | None:
+        coins = self.spendable(ride.verb.account_id)
+        if len(coins) < amount:
+            return LacksCredits(amount, len(coins))
+        for purse, index in coins[:amount]:
+            purse.coins[index] = "held", ride.verb.hold_id
+        ride.coins += coins[:amount]
+        return None
+
+    def _count_on_days(self, ride: Ride) -> LacksQuota | None:
+        terms = ride.verb.quota_terms
+        assert isinstance(terms, QuotaTerms)
+        account, metrics = ride.verb.account_id, {Metric.DAILY: ("%Y-%m-%d", terms.daily)}
+        if terms.monthly is not None:
+            metrics[Metric.MONTHLY] = ("%Y-%m", terms.monthly)
+        days = {(account, metric, f"{self.now:{form}}"): limit for metric, (form, limit) in metrics.items()}
+        self.limits.update(days)
+        for day, limit in days.items():
+            used = self.used(day) + self.held(day)
+            if used + ride.amount > limit:
+                return LacksQuota(day[1], used, limit, self._end_of(day))
+        ride.days = list(days)
+        return None
+
+    def _end_of(self, day: Day) -> datetime:
+        """The first midnight with another name."""
+        moment = self.now.replace(hour=0, minute=0, second=0, microsecond=0)
+        form = "%Y-%m-%d" if day[1] is Metric.DAILY else "%Y-%m"
+        while f"{moment:{form}}" == day[2]:
+            moment += timedelta(days=1)
+        return moment
+
+    def _end(self, ride: Ride, state: HoldState, wanted: int) -> Outcome:
+        changed = ride.state is HoldState.RESERVED
+        if changed and ride.funding is Funding.QUOTA:
+            ride.state, ride.settled = state, min(wanted, ride.amount)
+        elif changed:
+            more = min(wanted - ride.amount, len(self.spendable(ride.verb.account_id)))
+            if more > 0:
+                self._take_coins(ride, more)
+            for number, (purse, index) in enumerate(ride.coins):
+                purse.coins[index] = ("spent", ride.verb.hold_id) if number < wanted else FREE
+            ride.state, ride.settled = state, min(wanted, len(ride.coins))
+            self._lapse(ride.verb.account_id)
+        hold_id = ride.verb.hold_id
+        return Ended(hold_id, ride.state, ride.funding, ride.settled, self.left(ride), changed)
+
+    def _bind(self, ride: Ride, verb: BindJob) -> Outcome:
+        if ride.state is not HoldState.RESERVED:
+            return Refused.NOT_OPEN
+        if any(other.job == verb.job_id for other in self.rides.values() if other is not ride):
+            return Refused.JOB_TAKEN
+        ride.job, ride.deadline, ride.rule = verb.job_id, verb.deadline, verb.on_deadline
+        return Hold(verb.hold_id, verb.account_id, ride.funding, ride.amount, self.left(ride))
+
+    def _refund(self, ride: Ride, verb: Refund) -> Outcome:
+        if ride.state is not HoldState.SETTLED:
+            return Refused.NOT_SETTLED
+        left = ride.settled - ride.refunded
+        amount = left if verb.amount is None else verb.amount
+        if amount > left:
+            return Refused.ABOVE_SETTLED
+        spent = [(p, i) for p, i in ride.coins if p.coins[i] == ("spent", ride.verb.hold_id)]
+        for purse, index in spent[len(spent) - amount :] if ride.funding is Funding.CREDITS else ():
+            purse.coins[index] = FREE
+        ride.refunded += amount
+        self._lapse(verb.account_id)
+        return Refunded(ride.verb.hold_id, ride.funding, amount, self.left(ride))

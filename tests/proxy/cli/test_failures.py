@@ -1,0 +1,102 @@
+"""What a command says when it cannot do its work: one sentence, and a code for scripts."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.proxy.cli.console import Console
+from tests.proxy.operations.desk import SETTINGS
+
+
+def test_missing_settings_are_named(bare: Console) -> None:
+    """The file that was looked for, and the ways to name another."""
+    result = bare.run("accounts", "list", config=bare.folder / "other.yaml")
+    assert result.exit_code == 2
+    assert "There is no settings file" in result.stderr
+    assert "--config or FAREBOX_CONFIG" in result.stderr
+
+
+def test_invalid_settings_are_told_one_by_one(bare: Console) -> None:
+    """file:line:column: code: message, with the line and a caret; every finding, not only the first."""
+    bare.config.write_text(bare.config.read_text() + "lisen: here\nunmatched: forward\n")
+    result = bare.run("accounts", "list")
+    assert result.exit_code == 1
+    assert "farebox.yaml:8:1: unknown-key: unknown key 'lisen'; did you mean 'listen'?" in result.stderr
+    assert "    8 | lisen: here\n      | ^" in result.stderr
+    assert "farebox.yaml:9:12: invalid-value" in result.stderr
+    machine = bare.run("accounts", "list", "--json")
+    assert [finding["line"] for finding in json.loads(machine.stdout)["findings"]] == [8, 9]
+
+
+def test_a_missing_variable_is_named(bare: Console) -> None:
+    """A secret that comes from the environment and is not there."""
+    bare.config.write_text(bare.config.read_text().replace("a token that operators have", "${FAREBOX_TEST_ABSENT}"))
+    result = bare.run("check")
+    assert result.exit_code == 1
+    assert "missing-variable: the environment variable FAREBOX_TEST_ABSENT is not set" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "database",
+    [
+        "sqlite+aiosqlite:///no/such/folder/farebox.db",
+        "sqlite+aiosqlite:////tmp",
+        "postgresql+asyncpg://nobody@127.0.0.1:1/farebox",
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told(bare: Console, database: str) -> None:
+    """The reason, the setting to look at, and the code 3; never a stack trace."""
+    bare.config.write_text(SETTINGS % database)
+    for words in (["accounts", "list"], ["migrate"], ["seed"], ["jobs", "--once", "sweep_holds"]):
+        result = bare.run(*words)
+        assert result.exit_code == 3, result.output
+        assert result.stderr.startswith("The database cannot be used: ")
+        assert "check that `database` in" in result.stderr
+        assert "Traceback" not in result.output
+
+
+def test_a_file_that_is_no_database_is_told(bare: Console) -> None:
+    """Somebody else's file is refused and left as it is."""
+    (bare.folder / "farebox.db").write_text("this is a letter, not a database; " * 100)
+    result = bare.run("accounts", "list")
+    assert result.exit_code == 3
+    assert "not a database" in result.stderr
+    assert (bare.folder / "farebox.db").read_text().startswith("this is a letter")
+
+
+def test_a_schema_of_a_newer_version_is_told(console: Console) -> None:
+    """An older Farebox does not touch the database of a newer one, and says which to use."""
+    with sqlite3.connect(console.folder / "farebox.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999_later'")
+    connection.close()
+    for words in (["accounts", "list"], ["seed"]):
+        result = console.run(*words)
+        assert result.exit_code == 3, result.output
+        assert "9999_later" in result.stderr
+        assert "Traceback" not in result.output
+
+
+def test_an_unknown_job_comes_with_the_nearest(console: Console) -> None:
+    """A matter of the command line."""
+    result = console.run("jobs", "--once", "sweep_hold")
+    assert result.exit_code == 2
+    assert "did you mean 'sweep_holds'?" in result.stderr
+
+
+def test_an_unexpected_fault_is_one_sentence(console: Console, tmp_path: Path) -> None:
+    """Its kind and text, the code 70, and how to see more; with FAREBOX_DEBUG the error itself."""
+    with sqlite3.connect(console.folder / "farebox.db") as connection:
+        connection.execute("UPDATE models SET price_rates = '{'")
+    connection.close()
+    command = ["policy", "test", "--json", str(tmp_path / "cases.yaml")]
+    (tmp_path / "cases.yaml").write_text("version: 1\n")
+    result = console.run(*command)
+    assert result.exit_code == 70, result.output
+    error = json.loads(result.stdout)["error"]
+    assert error.startswith("Farebox failed: JSONDecodeError: ")
+    assert error.endswith("FAREBOX_DEBUG=1 shows where.")
+    assert isinstance(console.run(*command, FAREBOX_DEBUG="1").exception, ValueError)
