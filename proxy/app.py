@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -66,7 +67,9 @@ def listen(address: Address) -> socket.socket:
     try:
         listener = socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
     except OSError as error:
-        reason = error.strerror or str(error)
+        # The system's own words: asyncio and socket add the address to theirs once more.
+        named = error.errno is not None and not isinstance(error, socket.gaierror)
+        reason = os.strerror(error.errno) if named else error.strerror or str(error)
         raise CannotStart(
             f"cannot listen on {address}: {reason}; stop what listens there, or change `listen`"
         ) from None

@@ -144,7 +144,7 @@ class Delivery:
         async with self._ended_by(aborted), self._recorder.streaming():
             try:
                 response = await begin(incoming, answer, settlement.funding_headers(held.hold))
-                await pump(answer, response, reader, self._seconds_left(held))
+                await pump(incoming, answer, response, reader, self._seconds_left(held))
             except ClientLeft as error:
                 if held.admitted.asked.routed.route.settings.job is None:
                     raise

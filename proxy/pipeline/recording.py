@@ -16,6 +16,9 @@ from store.verbs import Ended, Refused
 
 log = logging.getLogger("farebox.requests")
 
+CLIENT_LEFT = 499
+"""What proxies commonly write down for an answer that nobody waited for."""
+
 
 class Recorder:
     """Counts and logs the requests of one process."""
@@ -30,6 +33,11 @@ class Recorder:
     def refused(self, request_id: str, route_id: str | None, method: str, refusal: Refusal, status: int) -> None:
         self._metrics.request(route_id, refusal.reason, status)
         log.info("%s %s route=%s status=%d refused=%s", request_id, method, route_id, status, refusal.reason)
+
+    def abandoned(self, request_id: str, route_id: str | None, method: str) -> None:
+        """The client has left before its answer began."""
+        self._metrics.request(route_id, "abandoned", CLIENT_LEFT)
+        log.info("%s %s route=%s abandoned", request_id, method, route_id)
 
     def managed(self, request_id: str, endpoint: str, status: int) -> None:
         """A request of the management API was answered."""

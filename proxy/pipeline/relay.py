@@ -43,11 +43,15 @@ class Relayed(web.StreamResponse):
     of the request, also where that is none.
     """
 
-    def __init__(self, status: int, reason: str | None, headers: HeaderList, *, at_once: bool) -> None:
+    def __init__(self, status: int, reason: str | None, headers: HeaderList, whole: bytes | None = None) -> None:
+        """`whole` is a body that is at hand and leaves in one write with the head; without it, pieces are written."""
         super().__init__(status=status, reason=reason, headers=CIMultiDict(headers))
         self._given = {name.lower() for name, _ in headers}
-        # Head and body then leave in one write.
-        self._send_headers_immediately = not at_once
+        self._whole = whole
+        self._send_headers_immediately = whole is None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        await super().write_eof(data or self._whole or b"")
 
     async def _prepare_headers(self) -> None:
         await super()._prepare_headers()
@@ -67,14 +71,24 @@ class Relayed(web.StreamResponse):
 
 async def write_answer(request: web.BaseRequest, answer: Answer, extra: HeaderList) -> web.StreamResponse:
     """An answer of Farebox's own. When the request's body was not read, nothing of it may become the next request."""
-    headers = [*answer.headers, *extra, ("Content-Length", str(len(answer.body)))]
-    response = Relayed(answer.status, None, headers, at_once=True)
+    response = Relayed(answer.status, None, [*answer.headers, *extra], b"" if request.method == "HEAD" else answer.body)
+    response.headers["Content-Length"] = str(len(answer.body))
+    if request.writer.output_size > 0:
+        # Another answer is under way: it can be cut, and nothing can be put in its place.
+        raise cut(request, response)
     if not request.content.at_eof():
         response.force_close()
     with _client_may_leave(response):
         await response.prepare(request)
-        await response.write_eof(b"" if request.method == "HEAD" else answer.body)
+        await response.write_eof()
     return response
+
+
+def cut(request: web.BaseRequest, response: web.StreamResponse) -> Truncated:
+    """End the connection in the middle of an answer: the only honest end of a truncated answer."""
+    if request.transport is not None:
+        request.transport.abort()
+    return Truncated(response)
 
 
 async def relay(
@@ -84,7 +98,7 @@ async def relay(
     if is_small(answer):
         return await write_small(incoming, answer, await read_all(answer, reader), extra)
     response = await begin(incoming, answer, extra)
-    await pump(answer, response, reader)
+    await pump(incoming, answer, response, reader)
     await finish(response)
     return response
 
@@ -105,23 +119,27 @@ async def read_all(answer: UpstreamAnswer, reader: Reader | None) -> bytes:
 
 async def write_small(incoming: Incoming, answer: UpstreamAnswer, body: bytes, extra: HeaderList) -> web.StreamResponse:
     """Head and body at once."""
-    response = _response(incoming, answer, extra, at_once=True)
+    response = _response(incoming, answer, extra, body)
     with _client_may_leave(response):
         await response.prepare(incoming.request)
-        await response.write_eof(body)
+        await response.write_eof()
     return response
 
 
 async def begin(incoming: Incoming, answer: UpstreamAnswer, extra: HeaderList) -> web.StreamResponse:
     """The head of an answer that is streamed."""
-    response = _response(incoming, answer, extra, at_once=False)
+    response = _response(incoming, answer, extra, None)
     with _client_may_leave(response):
         await response.prepare(incoming.request)
     return response
 
 
 async def pump(
-    answer: UpstreamAnswer, response: web.StreamResponse, reader: Reader | None, seconds: float | None = None
+    incoming: Incoming,
+    answer: UpstreamAnswer,
+    response: web.StreamResponse,
+    reader: Reader | None,
+    seconds: float | None = None,
 ) -> None:
     """Pieces passed on as they arrive, for at most `seconds`; a slow client holds the backend back."""
     try:
@@ -132,11 +150,7 @@ async def pump(
                 with _client_may_leave(response):
                     await response.write(piece)
     except (UpstreamBroken, UpstreamTimeout, TimeoutError) as error:
-        # The head is out: the only honest end of a truncated answer is a truncated answer.
-        request = response._req
-        if request is not None and request.transport is not None:
-            request.transport.abort()
-        raise Truncated(response) from error
+        raise cut(incoming.request, response) from error
 
 
 async def hear_out(answer: UpstreamAnswer, reader: Reader) -> None:
@@ -158,8 +172,8 @@ def _client_may_leave(response: web.StreamResponse) -> Iterator[None]:
         raise ClientLeft(response) from error
 
 
-def _response(incoming: Incoming, answer: UpstreamAnswer, extra: HeaderList, *, at_once: bool) -> Relayed:
+def _response(incoming: Incoming, answer: UpstreamAnswer, extra: HeaderList, whole: bytes | None) -> Relayed:
     headers = [*end_to_end(answer.headers), *extra, ("X-Request-Id", incoming.id_text)]
     if answer.length is not None:
         headers.append(("Content-Length", str(answer.length)))
-    return Relayed(answer.status, answer.reason, headers, at_once=at_once)
+    return Relayed(answer.status, answer.reason, headers, whole)

@@ -9,6 +9,7 @@ the backend has accepted, or the hold's deadline if this process dies.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from time import perf_counter
 
@@ -62,6 +63,9 @@ class Pipeline:
         result: web.StreamResponse | Refusal
         try:
             result = routed if isinstance(routed, Refusal) else await self._exchange(routed)
+        except asyncio.CancelledError:
+            self._recorder.abandoned(id_text(request_id), _route_id(routed), request.method)
+            raise
         except Truncated as cut:
             result = cut.response
         except BodyCut as cut:
@@ -129,14 +133,23 @@ class Pipeline:
         result: web.StreamResponse | Refusal,
     ) -> web.StreamResponse:
         """Count and log the request; a refusal is written now, in the shape of its route."""
-        route = None if isinstance(routed, Refusal) else routed.route
-        route_id = route.id if route else None
         if not isinstance(result, Refusal):
-            self._recorder.answered(request_id, route_id, request.method, result.status)
+            self._recorder.answered(request_id, _route_id(routed), request.method, result.status)
             return result
-        self._recorder.refused(request_id, route_id, request.method, result, STATUS[result.reason])
-        answer = answer_to(result, request_id, self._services.now(), route.settings.errors if route else "origin")
+        self._recorder.refused(request_id, _route_id(routed), request.method, result, STATUS[result.reason])
+        shape = "origin" if isinstance(routed, Refusal) else routed.route.settings.errors
+        answer = answer_to(result, request_id, self._services.now(), shape)
         return await _written(request, answer, request_id)
+
+    def refuse_unread(self, refusal: Refusal) -> tuple[Answer, str]:
+        """The answer to what could not be read as a request, and its id."""
+        request_id = id_text(self._services.store.ids.next())
+        self._recorder.refused(request_id, None, "-", refusal, STATUS[refusal.reason])
+        return answer_to(refusal, request_id, self._services.now()), request_id
+
+
+def _route_id(routed: Routed | Refusal) -> str | None:
+    return None if isinstance(routed, Refusal) else routed.route.id
 
 
 async def _written(request: web.BaseRequest, answer: Answer, request_id: str) -> web.StreamResponse:

@@ -218,9 +218,9 @@ def _differences(expected: Any, actual: Any, path: str, exact: bool) -> Iterator
 
 
 def assert_text(expected: Block, printed: str, exact_moments: bool) -> None:
-    """The output has the lines of the block, in their order."""
-    wanted = [line.rstrip() for line in kinds(expected.text, exact_moments).splitlines()]
-    got = [line.rstrip() for line in kinds(printed, exact_moments).replace("\r", "").strip("\n").splitlines()]
+    """The output has the lines of the block, in their order; empty ones do not count."""
+    wanted = [line for line in kinds(expected.text, exact_moments).splitlines() if line.strip()]
+    got = [line for line in kinds(printed, exact_moments).splitlines() if line.strip()]
     assert _fits(wanted, got), f"{expected.place}: expected\n" + "\n".join(wanted) + "\nprinted\n" + "\n".join(got)
 
 

@@ -19,7 +19,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -61,7 +60,7 @@ REQUEST = Request("user", None, "app:model", "generate", "route", "policy", "rul
 
 
 @dataclass(frozen=True)
-class Asked:
+class Ask:
     """A request: who, what it costs, and what becomes of its hold."""
 
     place: int
@@ -86,24 +85,44 @@ class End:
     rule: OnDeadline
 
 
+@dataclass(frozen=True)
+class Give:
+    """A grant; with the key of an earlier one, `again` grants ago, it is the same grant."""
+
+    place: int
+    amount: int
+    priority: int
+    life: timedelta | None
+    again: int | None
+
+
+@dataclass(frozen=True)
+class Take:
+    """A deduction."""
+
+    place: int
+    amount: int
+
+
+def seldom(values: st.SearchStrategy[Any], otherwise: Any) -> st.SearchStrategy[Any]:
+    """One time in eight."""
+    return st.integers(0, 7).flatmap(lambda number: values if number == 7 else st.just(otherwise))
+
+
 places = st.integers(0, ACCOUNTS - 1)
 fundings = st.sampled_from([(Funding.CREDITS,), (Funding.QUOTA,), (Funding.QUOTA, Funding.CREDITS)])
 rules = st.sampled_from(list(OnDeadline))
 dues = st.sampled_from([MINUTE, HOUR, DAY])
-# Seldom a decision that has become stale.
-revisions = st.integers(0, 15).map(lambda number: 1 if number == 15 else 0)
-requests = st.builds(Asked, places, st.integers(0, 30), st.integers(0, 6), fundings, dues, rules, revisions)
-ends = st.builds(
-    End,
-    st.sampled_from(["settle", "settle", "release", "expire", "refund", "bind"]),
-    st.integers(0, 6),
-    st.none() | st.integers(0, 50),
-    st.integers(0, 15).map(lambda number: number % ACCOUNTS if number > 13 else None),
-    st.sampled_from(["a", "b", "c"]),
-    dues,
-    rules,
-)
 lifetimes = st.sampled_from([None, None, HOUR, DAY, 30 * DAY])
+ways = st.sampled_from(["settle", "settle", "release", "expire", "refund", "refund", "bind"])
+parts = st.none() | st.integers(0, 50)
+asks = st.builds(Ask, places, st.integers(0, 30), st.integers(0, 6), fundings, dues, rules, seldom(st.just(1), 0))
+ends = st.builds(End, ways, st.integers(0, 6), parts, seldom(places, None), st.sampled_from("abc"), dues, rules)
+gives = st.builds(
+    Give, places, st.integers(1, 40), st.sampled_from([1, 100]), lifetimes, seldom(st.integers(0, 9), None)
+)
+takes = st.builds(Take, places, st.integers(1, 30))
+happenings = st.one_of(asks, asks, asks, ends, ends, ends, gives, takes)
 waits = st.sampled_from([MINUTE, HOUR, 3 * HOUR, DAY, 3 * DAY, 28 * DAY, -MINUTE, -3 * HOUR, -DAY])
 plans = st.builds(QuotaTerms, st.integers(0, 12), st.none() | st.integers(0, 20), st.integers(1, 9))
 
@@ -132,23 +151,20 @@ class LedgerMachine(RuleBasedStateMachine):
         self.accounts: list[AccountId] = self._write(_new_accounts)
         self.oracle.purses = {account: [] for account in self.accounts}
         self.plans = dict.fromkeys(self.accounts, QuotaTerms(10, None, 1))
-        for account, amount in zip(self.accounts, (60, 20), strict=False):
-            number = self._id()
-            self._submit(GrantCredits(number, account, amount, GrantSource.BONUS, f"key {number}", ""), wait=True)
+        for place, amount in enumerate((60, 20)):
+            self._submit(self._verb(Give(place, amount, 100, None, None)))
 
     def _id(self) -> int:
         self.next_id += 1
         return self.next_id
 
-    def _submit(self, verb: Verb, wait: bool) -> Outcome:
+    def _submit(self, verb: Verb | None) -> None:
         """The oracle decides in the order of arrival, whenever the ledger does."""
+        assert verb is not None
         outcome = self.oracle.expect(verb)
         kind = outcome.name if isinstance(outcome, Refused) else type(outcome).__name__
         event(f"{type(verb).__name__}: {kind}")
         self.waiting.append((verb, outcome))
-        if not wait or len(self.waiting) >= 8:
-            self._commit()
-        return outcome
 
     def _commit(self, crash: bool = False) -> None:
         waiting, self.waiting = self.waiting, []
@@ -160,46 +176,42 @@ class LedgerMachine(RuleBasedStateMachine):
                 self._write(_run_and_crash, verbs, self.oracle.now)
         assert self._write(_run, verbs, self.oracle.now) == expected
 
-    # Steps. `wait` leaves a verb for the next commit.
+    # Steps.
 
-    @rule(
-        place=places, amount=st.integers(1, 40), priority=st.sampled_from([1, 100]), life=lifetimes, wait=st.booleans()
-    )
-    def grant(self, place: int, amount: int, priority: int, life: timedelta | None, wait: bool) -> None:
-        number, ends = self._id(), None if life is None else self.oracle.now + life
-        source = GrantSource.PURCHASE
-        verb = GrantCredits(number, self.accounts[place], amount, source, f"key {number}", "", priority, ends)
-        self._submit(verb, wait)
-
-    @rule(place=places, choice=st.integers(0, 100), amount=st.integers(1, 40))
-    def grant_again(self, place: int, choice: int, amount: int) -> None:
-        """With a key that was used before, by this account or by another."""
-        keys = sorted({purse.grant.key for purses in self.oracle.purses.values() for purse in purses})
-        key = keys[choice % len(keys)]
-        self._submit(GrantCredits(self._id(), self.accounts[place], amount, GrantSource.BONUS, key, ""), wait=True)
-
-    @rule(asked=st.lists(requests, min_size=1, max_size=4), wait=st.booleans())
-    def reserve(self, asked: list[Asked], wait: bool) -> None:
-        for ask in asked:
-            account = self.accounts[ask.place]
-            identity, ends = (HoldId(self._id()), account, ask.revision), (self.oracle.now + ask.due, ask.rule)
-            verb = Reserve(*identity, ask.fundings, ask.credits, ask.quota, self.plans[account], REQUEST, *ends)
-            self._submit(verb, wait=True)
+    @rule(what=st.lists(happenings, min_size=1, max_size=5), wait=st.booleans())
+    def happen(self, what: list[Ask | End | Give | Take], wait: bool) -> None:
+        """What arrives together, and with `wait` also with what comes next, is committed together."""
+        for each in what:
+            verb = self._verb(each)
+            if verb is not None:
+                self._submit(verb)
         if not wait:
             self._commit()
 
-    @precondition(lambda self: self.oracle.rides)
-    @rule(ends=st.lists(ends, min_size=1, max_size=4), wait=st.booleans())
-    def end(self, ends: list[End], wait: bool) -> None:
-        """Holds that are open, or have been: the latest are the likeliest."""
-        for end in ends:
-            hold_id, ride = list(self.oracle.rides.items())[-1 - end.age % len(self.oracle.rides)]
-            account = ride.verb.account_id if end.place is None else self.accounts[end.place]
-            self._submit(self._verb(end, hold_id, account), wait=True)
-        if not wait:
-            self._commit()
+    def _verb(self, what: Ask | End | Give | Take) -> Verb | None:
+        now = self.oracle.now
+        match what:
+            case Ask():
+                account = self.accounts[what.place]
+                identity, ends = (HoldId(self._id()), account, what.revision), (now + what.due, what.rule)
+                price = what.fundings, what.credits, what.quota, self.plans[account]
+                return Reserve(*identity, *price, REQUEST, *ends)
+            case Give():
+                number, purses = self._id(), [p for each in self.oracle.purses.values() for p in each]
+                again = purses[-1 - what.again % len(purses)].grant.key if what.again is not None else None
+                lapses = None if what.life is None else now + what.life
+                source, key = GrantSource.PURCHASE, again or f"key {number}"
+                return GrantCredits(
+                    number, self.accounts[what.place], what.amount, source, key, "", what.priority, lapses
+                )
+            case Take():
+                return Deduct(self.accounts[what.place], what.amount, "correction")
+            case End():
+                return self._ending(what) if self.oracle.rides else None
 
-    def _verb(self, end: End, hold_id: HoldId, account: AccountId) -> Verb:
+    def _ending(self, end: End) -> Verb:
+        hold_id, ride = list(self.oracle.rides.items())[-1 - end.age % len(self.oracle.rides)]
+        account = ride.verb.account_id if end.place is None else self.accounts[end.place]
         match end.how:
             case "settle":
                 return Settle(hold_id, account, end.amount, Usage(), "done")
@@ -210,10 +222,6 @@ class LedgerMachine(RuleBasedStateMachine):
             case "refund":
                 return Refund(hold_id, account, end.amount, "sorry")
         return BindJob(hold_id, account, end.job, self.oracle.now + end.due, end.rule)
-
-    @rule(place=places, amount=st.integers(1, 30))
-    def deduct(self, place: int, amount: int) -> None:
-        self._submit(Deduct(self.accounts[place], amount, "correction"), wait=True)
 
     @rule(place=places, plan=plans)
     def change_plan(self, place: int, plan: QuotaTerms) -> None:
@@ -231,7 +239,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self._commit()
         overdue = self._write(_overdue, self.oracle.now)
         for hold_id, account in [*overdue, *overdue]:
-            self._submit(Expire(hold_id, account), wait=True)
+            self._submit(Expire(hold_id, account))
         self._commit()
 
     @rule(crash=st.booleans())

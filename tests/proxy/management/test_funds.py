@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -13,7 +12,8 @@ from policies.refusals import insufficient_credits, quota_exceeded
 from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
 from policies.windows import window_at
 from proxy.management.funds import Allowance, Funds, admission
-from store.book import AccountRow, Book, GrantRow, WindowRow
+from store.book import Book
+from store.rows import AccountRow, GrantRow, WindowRow
 from store.verbs import Hold, LacksCredits, LacksQuota, QuotaTerms, Request, Reserve
 
 NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
@@ -27,13 +27,13 @@ fundings = st.sampled_from(
 
 def _book(credits: int, used: dict[Metric, tuple[int, int]]) -> Book:
     """The ledger's rows of an account with these credits, and these windows as used and held."""
-    grant = GrantRow(7, ACCOUNT, "key", "bonus", credits, credits, 0, 100, NOW, None, "")
-    book = Book(NOW, accounts={ACCOUNT: AccountRow(ACCOUNT, credits, 0, 1, 1)})
-    book.grants, book.grants_of = {7: grant}, defaultdict(list, {ACCOUNT: [grant]})
+    book = Book.at(NOW)
+    book.accounts[ACCOUNT] = AccountRow(ACCOUNT, credits, 0, 1, 1)
+    book.credits.add(GrantRow(7, ACCOUNT, "key", "bonus", credits, credits, 0, 100, NOW, None, ""))
     for metric, (spent, held) in used.items():
         window = window_at(metric, NOW)
         key = (ACCOUNT, window.start, metric)
-        book.windows[key] = WindowRow(key, window.end, 0, spent, held, 1)
+        book.quota.windows[key] = WindowRow(key, window.end, 0, spent, held, 1)
     return book
 
 

@@ -1,0 +1,61 @@
+"""The public listener: aiohttp's server, with Farebox's own words for requests that its parser refuses.
+
+Left to itself aiohttp answers such a request with a page that repeats the bad line, which may hold a credential, and
+writes a stack trace for each into the log.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from policies.refusals import Reason, Refusal, invalid_request
+from proxy.pipeline.relay import Relayed
+from proxy.pipeline.serve import Pipeline
+
+
+class PublicServer(web.Server):
+    """Hands every connection to a handler of the pipeline's own. The options are those of `web.Server`."""
+
+    def __init__(self, pipeline: Pipeline, **options: Any) -> None:
+        super().__init__(pipeline.serve, **options)
+        self._pipeline = pipeline
+
+    def __call__(self) -> web.RequestHandler:
+        return _Handler(self._pipeline, self, loop=self._loop, **self._kwargs)
+
+
+class _Handler(web.RequestHandler):
+    """One connection."""
+
+    __slots__ = ("_pipeline",)
+
+    def __init__(self, pipeline: Pipeline, server: PublicServer, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._pipeline = pipeline
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is not a request, or to what the pipeline could not answer. The connection is closed."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is under way already; another one cannot follow it")
+        answer, request_id = self._pipeline.refuse_unread(_refusal(status, exc))
+        length = ("Content-Length", str(len(answer.body)))
+        response = Relayed(answer.status, None, [*answer.headers, ("X-Request-Id", request_id), length], answer.body)
+        response.force_close()
+        return response
+
+
+def _refusal(status: int, error: BaseException | None) -> Refusal:
+    if status != 400:
+        return Refusal(Reason.INTERNAL, "Internal error", "Report the request id to the operator.")
+    if isinstance(error, LineTooLong):
+        return Refusal(Reason.HEADERS_TOO_LARGE, "The request line or a header is too large")
+    return invalid_request("The request is not HTTP as RFC 9112 asks")
