@@ -128,6 +128,8 @@ def _composed(source: YamlSource, text: str) -> yaml.Node | None:
         position = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         # The names that PyYAML quotes are in the line as well, where they are masked if they are secrets.
         message = re.sub(r" '[^'<]{3,}'", "", " ".join(filter(None, (error.context, error.problem))))
+        if message.endswith("but got '{'"):
+            message += "; a text with braces needs quotes here"
     except yaml.reader.ReaderError as error:
         position = _line_and_column(text[: error.position])
         message = f"the character #x{error.character:04x} is not allowed"
@@ -167,7 +169,7 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if node.tag not in (f"{_TAG}map", f"{_TAG}seq"):
-            self._found(node, "tag", f"the tag {node.tag.removeprefix(_TAG)} has no meaning here; leave it out")
+            self._found(node, "tag", "tags have no meaning here; leave it out")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         return [self._value(item, (*path, index)) for index, item in enumerate(node.value)]
@@ -202,6 +204,9 @@ class _Builder:
             return int(text)
         if kind == "float" and _DECIMAL.fullmatch(text):
             return Decimal(text)
+        if kind not in ("null", "bool", "int", "float", "value"):
+            self._found(node, "tag", "tags have no meaning here; leave it out")
+            return text
         shown = "this" if any(is_secret(str(part)) for part in path) or len(text) > 40 else text
         self._found(node, "ambiguous-value", f"YAML reads {shown} as a special {kind}; write it plainly or in quotes")
         return text

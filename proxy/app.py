@@ -19,12 +19,15 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from config.clock import Clock, utc_now
+from config.findings import InvalidDocument
 from config.quantities import Address
 from config.settings import FareboxSettings, LoadedSettings
 from policies.terms import Catalogue
 from proxy.admin.app import build_admin
 from proxy.identity.identifier import Identifier
+from proxy.listening import PublicServer
 from proxy.management.api import Management
+from proxy.management.endpoints import findings_of
 from proxy.metrics import Metrics
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.routing import Routes
@@ -68,8 +71,7 @@ def listen(address: Address) -> socket.socket:
         listener = socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
     except OSError as error:
         # The system's own words: asyncio and socket add the address to theirs once more.
-        named = error.errno is not None and not isinstance(error, socket.gaierror)
-        reason = os.strerror(error.errno) if named else error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or str(error)
         raise CannotStart(
             f"cannot listen on {address}: {reason}; stop what listens there, or change `listen`"
         ) from None
@@ -89,6 +91,9 @@ async def farebox(
 ) -> AsyncIterator[Farebox]:
     """Everything running, until the block is left. `admin` is None in further workers of one node."""
     check_parser()
+    findings = findings_of(settings)
+    if findings:
+        raise InvalidDocument(findings)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.database_url, clock))
         services = await _services(settings, store, clock)
@@ -117,8 +122,8 @@ async def _services(settings: LoadedSettings, store: Store, clock: Clock) -> Ser
 
 @asynccontextmanager
 async def _serving(pipeline: Pipeline, settings: FareboxSettings, listener: socket.socket) -> AsyncIterator[None]:
-    server = web.Server(
-        pipeline.serve,
+    server = PublicServer(
+        pipeline,
         # Noticing at once that a client has left: a quiet stream would find out at its next write.
         handler_cancellation=True,
         auto_decompress=False,

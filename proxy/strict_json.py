@@ -43,8 +43,6 @@ def parse(body: bytes) -> Any:
         raise Unreadable("the body has a number beyond all bounds") from None
     except Unreadable:
         raise
-    except InvalidOperation:
-        raise Unreadable("a number is out of range") from None
     except ValueError as error:
         raise Unreadable(f"the body is not JSON: {str(error)[:120]}") from None
 

@@ -89,6 +89,9 @@ def _settings(config: Path, report: Report) -> LoadedSettings | None:
         report.findings += error.findings
         report.add("settings", f"{len(error.findings)} findings")
         return None
+    from proxy.management.endpoints import findings_of
+
+    report.findings += findings_of(settings)
     report.add("settings", f"{len(settings.values.routes)} routes, {len(settings.values.upstreams)} upstreams")
     return settings
 

@@ -10,8 +10,8 @@ from proxy.management.endpoint import ApiRequest
 from proxy.management.shapes import Credits, Moment, Page, Shape
 from proxy.services import Services
 from store import reports
-from store.rows import EntryKind
 from store.ids import id_text
+from store.rows import EntryKind
 from store.verbs import GrantSource
 
 _MAX_VERSION_DIGITS = 18

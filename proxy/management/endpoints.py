@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from config.findings import did_you_mean
+from config.findings import Finding, did_you_mean
+from config.settings import LoadedSettings
 from config.settings import Management as Settings
 from policies.refusals import Reason
 from proxy.management.apps import AppList, AppModels, list_app_models, list_apps
@@ -164,6 +165,15 @@ def served(settings: Settings) -> tuple[Endpoint, ...]:
     """The endpoints that the settings leave on, with the document that describes exactly these."""
     endpoints = tuple(endpoint for endpoint in all_endpoints() if endpoint.name not in settings.off)
     return endpoints if f"GET {DOCUMENT}" in settings.off else described(endpoints, settings)
+
+
+def findings_of(settings: LoadedSettings) -> list[Finding]:
+    """What is wrong with `management.off`, in its place in the file."""
+    return [
+        settings.source.finding(("management", "off", index), "unknown-endpoint", problem)
+        for index, name in enumerate(settings.values.management.off)
+        for problem in problems_of([name])
+    ]
 
 
 def problems_of(off: Iterable[str]) -> list[str]:

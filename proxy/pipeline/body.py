@@ -56,7 +56,7 @@ def _too_slow() -> Refusal:
 
 
 def _malformed() -> Refusal:
-    return invalid_request("The body is not framed as HTTP asks", "body")
+    return invalid_request("The body is malformed or incomplete", "body")
 
 
 async def answer_expectation(incoming: Incoming) -> None:
@@ -92,5 +92,5 @@ async def _next_piece(incoming: Incoming, patience: timedelta) -> bytes:
             return await incoming.request.content.readany()
     except TimeoutError:
         raise BodyCut(_too_slow()) from None
-    except web.RequestPayloadError:
+    except (web.RequestPayloadError, ConnectionError):
         raise BodyCut(_malformed()) from None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from time import perf_counter
 
@@ -46,7 +46,8 @@ from proxy.pipeline.relay import (
 from proxy.services import Services
 from proxy.upstream.client import UpstreamAnswer, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from store.engine import StoreUnavailable
-from store.verbs import Refused, Release, Settle
+from store.ids import id_text
+from store.verbs import Ended, Hold, Refused, Release, Settle
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class Delivery:
 
     async def _metered(self, held: Held) -> web.StreamResponse:
         asked = held.admitted.asked
-        async with self._ended_by(lambda: settlement.release_verb(held, "no answer")), self._in_time(held):
+        async with self._ended_by(held, lambda: settlement.release_verb(held, "no answer")), self._in_time(held):
             answer = await self._send(asked.routed, asked.body, held.admitted.caller, held.admitted.allow)
         async with answer:
             if not 200 <= answer.status < 300:
@@ -121,15 +122,15 @@ class Delivery:
 
     async def _failed(self, held: Held, answer: UpstreamAnswer) -> web.StreamResponse:
         """A failed call costs nothing, and its answer passes as it is."""
-        hold, ledger = held.hold, self._services.store.ledger
-        ended = await ledger.release(hold.hold_id, hold.account_id, f"upstream answered {answer.status}")
-        return await relay(held.admitted.asked.routed.incoming, answer, settlement.headers_of(ended), None)
+        verb = settlement.release_verb(held, f"upstream answered {answer.status}")
+        headers = await self._outcome_of(held, self._services.store.ledger.end(verb))
+        return await relay(held.admitted.asked.routed.incoming, answer, headers, None)
 
     async def _small(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> web.StreamResponse:
         """A short answer is read, settled and then sent: its headers state the true charge, durably taken."""
-        async with self._ended_by(lambda: settlement.release_verb(held, "answer cut short")), self._in_time(held):
+        async with self._ended_by(held, lambda: settlement.release_verb(held, "answer cut")), self._in_time(held):
             body = await read_all(answer, reader)
-        headers = await self._end(held, answer, reader)
+        headers = await self._outcome_of(held, self._end(held, answer, reader))
         return await write_small(held.admitted.asked.routed.incoming, answer, body, headers)
 
     async def _streamed(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> web.StreamResponse:
@@ -141,7 +142,7 @@ class Delivery:
             return settlement.abort_verb(held, measured, answer.status, self._services.now() - incoming.received_at)
 
         left: ClientLeft | None = None
-        async with self._ended_by(aborted), self._recorder.streaming():
+        async with self._ended_by(held, aborted), self._recorder.streaming():
             try:
                 response = await begin(incoming, answer, settlement.funding_headers(held.hold))
                 await pump(incoming, answer, response, reader, self._seconds_left(held))
@@ -151,7 +152,7 @@ class Delivery:
                 async with self._in_time(held):
                     await hear_out(answer, reader)
                 left = error
-        await self._end(held, answer, reader)
+        await self._outcome_of(held, self._end(held, answer, reader))
         if left is not None:
             raise left
         await finish(response)
@@ -169,17 +170,18 @@ class Delivery:
             async with asyncio.timeout(self._seconds_left(held)):
                 yield
         except TimeoutError as error:
-            raise UpstreamTimeout(f"an exchange on route {held.admitted.asked.routed.route.id} took too long") from error
+            route_id = held.admitted.asked.routed.route.id
+            raise UpstreamTimeout(f"an exchange on route {route_id} took too long") from error
 
     @asynccontextmanager
-    async def _ended_by(self, verb: Callable[[], Settle | Release]) -> AsyncIterator[None]:
+    async def _ended_by(self, held: Held, verb: Callable[[], Settle | Release]) -> AsyncIterator[None]:
         """End the hold by `verb` when what is inside fails."""
         ledger = self._services.store.ledger
         try:
             yield
         except Exception:
             # Before the client is told: who reads the balance then finds it as it should be.
-            await ledger.end(verb())
+            await self._outcome_of(held, ledger.end(verb()))
             raise
         except BaseException:
             # The client has left. Nothing may be awaited any more, and nobody is there to be told. Where the store
@@ -188,7 +190,17 @@ class Delivery:
                 ledger.end_soon(verb())
             raise
 
-    async def _end(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> HeaderList:
+    async def _outcome_of(self, held: Held, ending: Awaitable[Hold | Ended | Refused]) -> HeaderList:
+        """What the client is told about its hold. An answer that is there is not withheld because the store is not:
+        the hold then stays open, until its deadline.
+        """
+        try:
+            return settlement.headers_of(await ending)
+        except StoreUnavailable as error:
+            log.error("hold %s stays open until its deadline: %s", id_text(held.hold.hold_id), error)
+            return settlement.funding_headers(held.hold)
+
+    async def _end(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> Hold | Ended | Refused:
         """Settle a complete answer, or bind its hold to the job that it has accepted."""
         routed, store, now = held.admitted.asked.routed, self._services.store, self._services.now()
         documents = reader.documents()
@@ -196,14 +208,14 @@ class Delivery:
             job_id = jobs.accepted_job(routed.route.settings.job, documents)
             bound = await settlement.bind_job(held, job_id, store, now) if job_id is not None else None
             if bound is not None and bound is not Refused.JOB_TAKEN:
-                return settlement.headers_of(bound)
+                return bound
             problem = "no job id" if job_id is None else "the id of another account's job"
             log.warning("%s in the answer on route %s; the quote is charged", problem, routed.route.id)
         measured = settlement.measure(held, documents, complete=True)
         latency = now - routed.incoming.received_at
         ended = await store.ledger.settle(settlement.settle_verb(held, measured, answer.status, latency, "answered"))
         self._recorder.settled(held, ended)
-        return settlement.headers_of(ended)
+        return ended
 
     @property
     def _limits(self) -> Limits:

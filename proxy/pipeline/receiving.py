@@ -11,7 +11,7 @@ from policies.refusals import Reason, Refusal, invalid_request
 from policies.terms import HoldId
 from proxy.errors import METHODS
 from proxy.headers import HeaderList, end_to_end
-from proxy.paths import Target, parse_target
+from proxy.paths import parse_target
 from proxy.pipeline.exchange import Incoming
 from store.ids import id_text
 

@@ -65,11 +65,14 @@ class Routes:
             return no_route()
         loose = lenient(target.segments)
         other = self._lenient.find(method, loose) if loose != target.segments else None
-        if other is not None and found.value not in other.value:
-            if any(route.settings.access != "open" for route in other.value):
-                error = "The request path could be taken for that of another route"
-                return invalid_request(error, "path", f"Spell it as the route {other.value[0].id!r} does.")
-        return found
+        if other is None or found.value in other.value or _all_open(other.value):
+            return found
+        error = "The request path could be taken for that of another route"
+        return invalid_request(error, "path", f"Spell it as the route {other.value[0].id!r} does.")
+
+
+def _all_open(routes: Iterable[CompiledRoute]) -> bool:
+    return all(route.settings.access == "open" for route in routes)
 
 
 def _reads_body(route: Route) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from config.quantities import Address
-from config.settings import Subscriptions, load_settings
+from config.settings import LoadedSettings, load_settings
 from proxy.app import farebox, listen
 from proxy.demo import token
 from seeds.load import load_demo
@@ -22,8 +22,6 @@ from tests.flows.house import EXAMPLES, SECRET, Backend, sample_backend
 NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 """The moment at which everything on the pages happens."""
 
-ADMIN_TOKEN = "admin-" + SECRET
-
 Demo = Callable[..., AbstractAsyncContextManager[Terminal]]
 
 
@@ -33,30 +31,27 @@ def demo(tmp_path: Path) -> Demo:
 
     @asynccontextmanager
     async def running(**changed: object) -> AsyncIterator[Terminal]:
-        backend = Backend(sample_backend().create_app(job_seconds=0.1))
-        await backend.start()
-        environment = {"FAREBOX_ADMIN_TOKEN": ADMIN_TOKEN, "JWT_SECRET": SECRET, "BACKEND_URL": backend.url}
-        settings = load_settings(EXAMPLES / "farebox.yaml", environment)
-        database = f"sqlite+aiosqlite:///{tmp_path}/farebox.db"
-        settings = replace(settings, values=settings.values.model_copy(update={"database": database, **changed}))
-        async with open_store(settings.database_url, lambda: NOW) as store:
-            await load_demo(store)
-        public, admin = listen(Address("127.0.0.1", 0)), listen(Address("127.0.0.1", 0))
-        async with farebox(settings, public, admin, lambda: NOW) as running:
+        async with AsyncExitStack() as stack:
+            backend = Backend(sample_backend().create_app(job_seconds=0.1))
+            stack.push_async_callback(backend.stop)
+            await backend.start()
+            settings = _settings(backend, tmp_path, changed)
+            async with open_store(settings.database_url, lambda: NOW) as store:
+                await load_demo(store)
+            public, admin = listen(Address("127.0.0.1", 0)), listen(Address("127.0.0.1", 0))
+            served = await stack.enter_async_context(farebox(settings, public, admin, lambda: NOW))
             variables = {
-                "FAREBOX": f"http://{running.public}",
-                "ADMIN": f"http://{running.admin}",
-                "FAREBOX_ADMIN_TOKEN": ADMIN_TOKEN,
+                "FAREBOX": f"http://{served.public}",
                 "PAYG": token("demo-payg", SECRET),
                 "SUBSCRIBER": token("demo-subscriber", SECRET),
             }
             yield Terminal(tmp_path, variables, {})
-        await backend.stop()
 
     return running
 
 
-@pytest.fixture
-def paid_to_operators() -> dict[str, object]:
-    """The settings in which payments wait for an operator, as they do outside of demonstrations."""
-    return {"subscriptions": Subscriptions(payment="operator")}
+def _settings(backend: Backend, folder: Path, changed: dict[str, object]) -> LoadedSettings:
+    environment = {"FAREBOX_ADMIN_TOKEN": "admin-" + SECRET, "JWT_SECRET": SECRET, "BACKEND_URL": backend.url}
+    settings = load_settings(EXAMPLES / "farebox.yaml", environment)
+    database = f"sqlite+aiosqlite:///{folder}/farebox.db"
+    return replace(settings, values=settings.values.model_copy(update={"database": database, **changed}))

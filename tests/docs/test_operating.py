@@ -1,0 +1,134 @@
+"""docs/operating.md: its tables are those of the code, and its commands print what it says beside a serving Farebox."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import urllib.request
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from jobs.timetable import JOBS
+from proxy.app import DRAIN_S
+from proxy.probes import PATIENCE_S
+from proxy.serving import MAX_PAUSE_S
+from store.verify import LAWS
+from tests.docs.pages import (
+    DOCS,
+    ELSEWHERE,
+    Block,
+    Example,
+    Terminal,
+    blocks,
+    examples,
+    free_addresses,
+    run_as_printed,
+)
+
+PAGE, BEFORE = "operating.md", "behind-farebox.md"
+BACKEND, PUBLIC, ADMIN = "127.0.0.1:3000", "127.0.0.1:8080", "127.0.0.1:8081"
+WITH_SQLITE3 = "with the sqlite3 tool"
+HOUSE = DOCS.parent
+
+
+def _text() -> str:
+    return (DOCS / PAGE).read_text("utf-8")
+
+
+def _section(heading: str) -> str:
+    return re.split(r"^## ", _text().partition(f"\n## {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def _furnish(terminal: Terminal) -> None:
+    """The folder that behind-farebox.md leads to, with this page's line about operators."""
+    for block in blocks(BEFORE):
+        if block.title in ("backend.py", "catalogue.yaml", "farebox.yaml"):
+            terminal.write(block)
+    admin = next(block.text for block in blocks(PAGE) if block.language == "yaml")
+    settings = terminal.folder / "farebox.yaml"
+    changed, count = re.subn(r"^admin: .*$", terminal.replaced(admin), settings.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    settings.write_text(changed)
+
+
+def _can_run(example: Example) -> bool:
+    return example.command.title != WITH_SQLITE3 or shutil.which("sqlite3") is not None
+
+
+async def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
+    """Probes, log, admin API, everyday work and backups, in order, on real processes; and the metrics of the table."""
+    terminal = Terminal(tmp_path, {}, free_addresses([BACKEND, PUBLIC, ADMIN]))
+    _furnish(terminal)
+    before = [example for example in examples(BEFORE) if example.command.title == ELSEWHERE]
+    seed = "export JWT_SECRET=a-secret-of-at-least-thirty-two-bytes FAREBOX_ADMIN_TOKEN=x; farebox seed catalogue.yaml"
+    status, printed = await terminal.run(Block(BEFORE, 0, "sh", "", seed))
+    assert status == 0, printed
+    async with AsyncExitStack() as servers:
+        await servers.enter_async_context(terminal.start(before[0].command, BACKEND))
+        for example in filter(_can_run, examples(PAGE)):
+            if example.command.title == ELSEWHERE:
+                await servers.enter_async_context(terminal.start(example.command, PUBLIC))
+            else:
+                await run_as_printed(example, terminal)
+        await _check_metrics(terminal)
+
+
+async def _check_metrics(terminal: Terminal) -> None:
+    """The metrics that the running process has, with their labels, are those of the table."""
+    with await asyncio.to_thread(urllib.request.urlopen, f"http://{terminal.replaced(ADMIN)}/metrics") as answer:
+        page = answer.read().decode()
+    samples = re.findall(r"^(farebox_\w+?)(?:_bucket|_sum|_count)?(?:\{(.*)\})? \S+$", page, re.MULTILINE)
+    found: dict[str, set[str]] = {}
+    for name, labels in samples:
+        if not name.endswith("_created"):
+            found.setdefault(name, set()).update(set(re.findall(r"(\w+)=\"", labels)) - {"le"})
+    rows = re.findall(r"^\| `(farebox_\w+)` \|(.*?)\|", _section("Metrics"), re.MULTILINE)
+    assert {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows} == found
+
+
+def test_the_jobs_are_those_of_the_timetable() -> None:
+    """The table of jobs says what there is, when it is due, and what it is for."""
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", _section("Jobs"), re.MULTILINE)
+    assert rows == [(job.name, job.when.text, job.sentence) for job in JOBS]
+
+
+def test_the_laws_are_those_of_the_ledger() -> None:
+    """The table of laws is what `farebox ledger verify` checks."""
+    assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", _section("Backups of SQLite"), re.MULTILINE)) == LAWS
+
+
+def test_the_numbers_are_those_of_the_code() -> None:
+    """Seconds that the page names are the constants that rule them."""
+    text = " ".join(_text().split())
+    assert f"running requests may take {DRAIN_S} s more" in text
+    assert f"the database answers within {PATIENCE_S} s" in text
+    assert MAX_PAUSE_S == 30
+    assert "at most thirty" in text
+
+
+@pytest.mark.parametrize("message", re.findall(r"^\| `([^`]+)` \| [A-Z].*\|$", _section("The log"), re.MULTILINE))
+def test_the_lines_to_look_for_are_logged(message: str) -> None:
+    """Each warning of the table stands in the code, word for word."""
+    code = "".join(file.read_text("utf-8") for file in (HOUSE / "proxy").rglob("*.py"))
+    assert message in code
+
+
+def test_the_links_between_the_pages_lead_somewhere() -> None:
+    """Every relative link of every page leads to a file, and its anchor to a heading there."""
+    broken = []
+    for page in [*DOCS.glob("*.md"), HOUSE / "README.md"]:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            is_elsewhere = "://" in target
+            if not is_elsewhere and (not file.exists() or (anchor and anchor not in _anchors(file))):
+                broken.append(f"{page.name}: {target}")
+    assert broken == []
+
+
+def _anchors(file: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", file.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9_-]", "", heading.lower().replace(" ", "-")) for heading in headings}
