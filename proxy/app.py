@@ -71,10 +71,10 @@ def listen(address: Address) -> socket.socket:
         listener = socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
     except OSError as error:
         # The system's own words: asyncio and socket add the address to theirs once more.
-        reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or str(error)
-        raise CannotStart(
-            f"cannot listen on {address}: {reason}; stop what listens there, or change `listen`"
-        ) from None
+        known = error.errno is not None and error.errno > 0
+        reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
+        hint = "stop what listens there, or change `listen`"
+        raise CannotStart(f"cannot listen on {address}: {reason}; {hint}") from None
     listener.setblocking(False)
     return listener
 

@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-from asyncio.subprocess import DEVNULL
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
@@ -24,6 +24,9 @@ class Claims:
 
 MAX_USER_ID = 200
 """Characters in a user id: identity providers use up to 128."""
+
+MAX_EMAIL = 320
+"""Characters in an e-mail address (RFC 3696, 3); a longer one is not recorded."""
 
 
 def verify(token: str, issuers: Sequence[Jwt]) -> Claims | Refusal:
@@ -47,7 +50,7 @@ def _verified(token: str, issuer: Jwt) -> dict[str, Any] | None:
             leeway=issuer.leeway,
             options={"verify_aud": issuer.audience is not None, "verify_sub": False},
         )
-    except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
         return None
     return payload
 
@@ -57,6 +60,13 @@ def _claims(payload: dict[str, Any], issuer: Jwt) -> Claims | Refusal:
     if not isinstance(user_id, str) or not 0 < len(user_id) <= MAX_USER_ID or not user_id.isprintable():
         return unauthorized("Invalid token", f"The claim {issuer.user!r} does not name a user.")
     email = payload.get(issuer.email) if issuer.email else None
-    expires = payload.get("exp")
-    end = datetime.fromtimestamp(float(expires), UTC) + issuer.leeway if expires is not None else None
-    return Claims(user_id, email if isinstance(email, str) and len(email) <= 320 else None, end)
+    is_address = isinstance(email, str) and len(email) <= MAX_EMAIL and email.isprintable()
+    return Claims(user_id, email if is_address else None, _end(payload.get("exp"), issuer.leeway))
+
+
+def _end(expires: Any, leeway: timedelta) -> datetime | None:
+    """When a verified token ends; an end beyond all calendars is none."""
+    try:
+        return None if expires is None else datetime.fromtimestamp(float(expires), UTC) + leeway
+    except (OverflowError, ValueError, OSError):
+        return None

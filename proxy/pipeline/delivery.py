@@ -223,9 +223,9 @@ class Delivery:
 
 
 def _tell_the_log(accepting: asyncio.Task[web.StreamResponse]) -> None:
-    """How a request for a job ended whose client has left."""
+    """What went wrong with a request for a job whose client has left, as far as that is not all that went wrong."""
     error = None if accepting.cancelled() else accepting.exception()
-    if isinstance(error, Truncated | BodyCut | UpstreamUnreachable | UpstreamTimeout | UpstreamBroken):
+    if isinstance(error, BodyCut | UpstreamUnreachable | UpstreamTimeout | UpstreamBroken):
         log.warning("a request for a job, whose client has left: %s", error)
-    elif error is not None:
+    elif error is not None and not isinstance(error, Truncated):
         log.error("a request for a job, whose client has left, failed", exc_info=error)

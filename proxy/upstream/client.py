@@ -19,7 +19,6 @@ from yarl import URL
 from config.settings import Upstream as UpstreamSettings
 from proxy.headers import HeaderList, without
 
-
 MAX_HEAD_LINE = 64 * 2**10
 """Bytes of one line of an answer's head: large cookies and policies fit."""
 

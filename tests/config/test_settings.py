@@ -297,7 +297,7 @@ JOB = "    job: {id: {json: /id}, deadline: 10m}\n"
         ),
         (
             BASE + JOB + POLL.replace("GET /jobs/{job}", "['GET /jobs/{job}', 'GET /jobs/{job}']"),
-            ["14:31: overlapping-routes: GET /jobs/{job} matches the same requests as route 'status'"],
+            ["14:32: overlapping-routes: GET /jobs/{job} matches the same requests as route 'status'"],
         ),
         (
             BASE + "  - {id: other, match: POST /generate, upstream: lumiku, access: open}\n",

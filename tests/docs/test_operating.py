@@ -114,21 +114,3 @@ def test_the_lines_to_look_for_are_logged(message: str) -> None:
     """Each warning of the table stands in the code, word for word."""
     code = "".join(file.read_text("utf-8") for file in (HOUSE / "proxy").rglob("*.py"))
     assert message in code
-
-
-def test_the_links_between_the_pages_lead_somewhere() -> None:
-    """Every relative link of every page leads to a file, and its anchor to a heading there."""
-    broken = []
-    for page in [*DOCS.glob("*.md"), HOUSE / "README.md"]:
-        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
-            path, _, anchor = target.partition("#")
-            file = (page.parent / path).resolve() if path else page
-            is_elsewhere = "://" in target
-            if not is_elsewhere and (not file.exists() or (anchor and anchor not in _anchors(file))):
-                broken.append(f"{page.name}: {target}")
-    assert broken == []
-
-
-def _anchors(file: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.*)$", file.read_text("utf-8"), re.MULTILINE)
-    return {re.sub(r"[^a-z0-9_-]", "", heading.lower().replace(" ", "-")) for heading in headings}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 PATIENCE_S = 10
@@ -222,12 +223,10 @@ class RawClient:
     async def rest(self) -> bytes:
         """Everything until the connection ends; what a reset leaves counts as its end."""
         data = b""
-        try:
+        with suppress(ConnectionError):
             async with asyncio.timeout(PATIENCE_S):
                 while piece := await self.reader.read(2**16):
                     data += piece
-        except ConnectionError:
-            pass
         return data
 
     def leave(self) -> None:
@@ -236,10 +235,8 @@ class RawClient:
 
     async def close(self) -> None:
         self.writer.close()
-        try:
+        with suppress(ConnectionError):
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 def request(line: str, *headers: str, body: bytes = b"") -> bytes:

@@ -50,7 +50,8 @@ from store.verbs import (
 from store.verify import verify
 from tests.laws.oracle import Oracle, Purse
 
-EXAMPLES, STEPS = 12, 40
+EXAMPLES = {"sqlite": 12, "postgresql": 6}
+STEPS = 40
 START = datetime(2025, 1, 30, 22, 0, tzinfo=UTC)
 """Two hours before the last day of a month, which is not the longest."""
 
@@ -224,6 +225,9 @@ def _count(purse: Purse, kind: str) -> int:
 
 def _new_accounts(connection: Connection) -> list[AccountId]:
     """In a database that is empty again."""
+    if connection.dialect.name == "postgresql":
+        # Rows that are only deleted would have to be read over until they are vacuumed.
+        connection.execute(sa.text(f"TRUNCATE {', '.join(metadata.tables)}"))
     for table in reversed(metadata.sorted_tables):
         connection.execute(table.delete())
     values = {"kind": "user", "tags": [], "created_at": START}
@@ -275,7 +279,7 @@ def test_the_ledger_does_what_the_oracle_says(database_url: str) -> None:
             run_state_machine_as_test(
                 lambda: LedgerMachine(runner, database),
                 settings=settings(
-                    max_examples=int(wanted or EXAMPLES),
+                    max_examples=int(wanted or EXAMPLES[database_url.partition("+")[0]]),
                     stateful_step_count=STEPS,
                     # The suite tries the same examples every time; a long run tries others.
                     derandomize=wanted is None,

@@ -58,7 +58,12 @@ routes:
     units: {tokens: {json: /max_tokens, max: 100, default: 10}}
     usage: {tokens: {json: /usage/tokens}}
     on_abort: quote
-  - {id: start, match: POST /jobs, upstream: raw, app: shop, model: {const: cheap}, job: {id: {json: /id}, deadline: 1h}}
+  - id: start
+    match: POST /jobs
+    upstream: raw
+    app: shop
+    model: {const: cheap}
+    job: {id: {json: /id}, deadline: 1h}
   - id: job
     match: "GET /jobs/{id}"
     upstream: raw
@@ -76,15 +81,16 @@ CHEAP = 1 * MICRO
 """A call of `shop:cheap`; of `shop:dear` it is ten times as much. Each token costs a tenth of a credit."""
 TOKEN = MICRO // 10
 
-APP = dict(name="Shop", description="", icon="", version="1", route_prefix="", enabled=True, beta=False)
-MODEL = dict(name="", description="", provider="", tier="free", enabled=True, beta=False, capabilities={})
+APP = {"name": "Shop", "description": "", "icon": "", "version": "1", "route_prefix": "", "enabled": True}
+APP |= {"beta": False, "coming_soon": False, "position": 1, "color": ""}
+MODEL = {"app_id": "shop", "name": "", "description": "", "provider": "", "tier": "free", "enabled": True}
+MODEL |= {"beta": False, "capabilities": {}, "price_step": 1, "quota_cost": 1}
 
 
 def _stock(connection: Connection) -> None:
-    catalogue.put_app(connection, "shop", {**APP, "coming_soon": False, "position": 1, "color": ""})
+    catalogue.put_app(connection, "shop", APP)
     for name, base, rates in (("cheap", CHEAP, {"tokens": str(TOKEN)}), ("dear", 10 * CHEAP, {})):
-        price = {"price_base": base, "price_rates": rates, "price_step": 1, "quota_cost": 1}
-        catalogue.put_model(connection, f"shop:{name}", {**MODEL, **price, "app_id": "shop"})
+        catalogue.put_model(connection, f"shop:{name}", {**MODEL, "price_base": base, "price_rates": rates})
     catalogue.changed(connection)
 
 

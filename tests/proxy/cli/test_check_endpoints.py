@@ -21,5 +21,5 @@ def test_an_endpoint_that_does_not_exist_cannot_be_switched_off(tmp_path: Path) 
     (tmp_path / "farebox.yaml").write_text(SETTINGS)
     result = CliRunner().invoke(main, ["check", "--config", str(tmp_path / "farebox.yaml")])
     assert result.exit_code == 1
-    assert "farebox.yaml:5:19: unknown-endpoint" in result.output
+    assert "farebox.yaml:5:20: unknown-endpoint" in result.output
     assert "did you mean 'GET /credits/balance'?" in result.output
