@@ -18,7 +18,7 @@ run: .venv/installed ## Set up, then start the demo: backend, proxy, scheduler, 
 	$(BIN)/farebox demo
 
 test: .venv/installed ## Set up, then run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: .venv/installed ## Format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -169,7 +169,7 @@ class Limits(Settings):
     header: Size = 16 * 2**10
     """Bytes of one header line or request line: large tokens and cookies fit."""
     body_timeout: Duration = timedelta(seconds=30)
-    """For the part of a body that is read ahead, and for each piece of one that is streamed; slower ones are refused."""
+    """For what is read ahead of a body, and for each piece of one that is streamed; a slower one is refused."""
     request_deadline: Duration = timedelta(hours=1)
     """After this a hold whose request never reported back is resolved; longer than the longest request."""
 

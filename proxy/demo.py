@@ -23,6 +23,7 @@ import jwt
 
 import seeds
 from config.clock import utc_now
+from config.log import set_up_log
 from config.settings import load_settings
 from proxy.app import CannotStart, Farebox
 from proxy.serving import ServeOptions, serve_settings
@@ -48,6 +49,7 @@ async def run(folder: Path) -> None:
     async with _backend(examples) as backend_url:
         os.environ.update(environment, BACKEND_URL=backend_url)
         settings = load_settings(folder / "farebox.yaml", os.environ)
+        set_up_log(settings.values.log)
         async with open_store(settings.database_url, utc_now) as store:
             await load_demo(store)
 

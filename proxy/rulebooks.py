@@ -1,13 +1,15 @@
 """The rulebook in force: compiled from the policy folder and the catalogue, replaced as one reference.
 
-A bad file changes nothing: the last good rulebook stays in force, and what is wrong is kept for the log, `/readyz`
-and the metrics. A request holds one rulebook from its evaluation to its record.
+A bad file changes nothing: the last good policy stays in force, and what is wrong is kept for the log, `/readyz`
+and the metrics. The catalogue may change beside it: what is switched off is off, whatever is being edited. A request
+holds one rulebook from its evaluation to its record.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +34,14 @@ class RulebookStatus:
     findings: tuple[Finding, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The files of a policy, each of which is valid in itself, with where they were read from."""
+
+    files: tuple[tuple[str, PolicyFile], ...]
+    sources: Mapping[str, YamlSource]
+
+
 class Rulebooks:
     """Holds the current rulebook. `current` is one attribute read; `reload` is called by the watcher."""
 
@@ -39,7 +49,9 @@ class Rulebooks:
         """Raises InvalidDocument when there is no valid policy: nothing may be forwarded without one."""
         self._folder = folder
         self._fingerprint = fingerprint(folder)
-        self.current: Rulebook = load_rulebook(folder, catalogue)
+        self._policy = read_policy(folder)
+        self._catalogue_revision = catalogue.revision
+        self.current: Rulebook = compiled(self._policy, catalogue)
         self._loaded_at = now
         self._findings: tuple[Finding, ...] = ()
 
@@ -50,20 +62,36 @@ class Rulebooks:
     def changed_on_disk(self) -> bool:
         return fingerprint(self._folder) != self._fingerprint
 
+    def knows(self, catalogue_revision: int) -> bool:
+        """Whether that catalogue was the last one to be put in force, or tried."""
+        return catalogue_revision == self._catalogue_revision
+
     def reload(self, catalogue: Catalogue, now: datetime) -> tuple[Finding, ...]:
-        """Put what is on disk in force, or keep the rulebook that is and return what is wrong."""
-        self._fingerprint = fingerprint(self._folder)
+        """Put what is on disk in force, or keep the policy that is and return what is wrong."""
+        self._fingerprint, self._catalogue_revision = fingerprint(self._folder), catalogue.revision
         try:
-            rulebook = load_rulebook(self._folder, catalogue)
+            policy = read_policy(self._folder)
+            rulebook = compiled(policy, catalogue)
         except InvalidDocument as error:
             self._findings = error.findings
             log.error("policy not changed, the last good one stays in force:\n%s", error)
+            self._recompile(catalogue, now)
             return error.findings
-        self._findings = ()
+        self._policy, self._findings = policy, ()
+        self._put_in_force(rulebook, now)
+        return ()
+
+    def _recompile(self, catalogue: Catalogue, now: datetime) -> None:
+        """The last good policy for a catalogue that may be new, unless they do not fit together."""
+        try:
+            self._put_in_force(compiled(self._policy, catalogue), now)
+        except InvalidDocument as error:
+            log.error("catalogue not changed, the last good policy does not fit it:\n%s", error)
+
+    def _put_in_force(self, rulebook: Rulebook, now: datetime) -> None:
         if rulebook.revision != self.current.revision:
             log.info("policy %s is in force, after %s", rulebook.revision, self.current.revision)
             self.current, self._loaded_at = rulebook, now
-        return ()
 
 
 def policy_files(folder: Path) -> list[Path]:
@@ -85,6 +113,11 @@ def fingerprint(folder: Path | None) -> str:
 
 def load_rulebook(folder: Path | None, catalogue: Catalogue) -> Rulebook:
     """The compiled policy of a folder. Raises InvalidDocument with every finding in every file."""
+    return compiled(read_policy(folder), catalogue)
+
+
+def read_policy(folder: Path | None) -> Policy:
+    """The files of a folder; none where the built-in policy is in force. Raises InvalidDocument."""
     sources: dict[str, YamlSource] = {}
     files: list[tuple[str, PolicyFile]] = []
     findings: list[Finding] = []
@@ -101,13 +134,18 @@ def load_rulebook(folder: Path | None, catalogue: Catalogue) -> Rulebook:
         findings.append(Finding(str(folder), 1, 1, "no-policy", message))
     if findings:
         raise InvalidDocument(findings)
-    compiled = compile_rulebook(files, catalogue)
-    if isinstance(compiled, Rulebook):
-        return compiled
-    raise InvalidDocument([_finding(problem, sources) for problem in compiled])
+    return Policy(tuple(files), sources)
 
 
-def _finding(problem: Problem, sources: dict[str, YamlSource]) -> Finding:
+def compiled(policy: Policy, catalogue: Catalogue) -> Rulebook:
+    """A policy for a catalogue. Raises InvalidDocument when they do not fit together."""
+    rulebook = compile_rulebook(list(policy.files), catalogue)
+    if isinstance(rulebook, Rulebook):
+        return rulebook
+    raise InvalidDocument([_finding(problem, policy.sources) for problem in rulebook])
+
+
+def _finding(problem: Problem, sources: Mapping[str, YamlSource]) -> Finding:
     name = problem.message.rpartition(" '")[2].rstrip("'")
     message = problem.message + (did_you_mean(name, problem.candidates) if problem.candidates else "")
     source = sources.get(problem.file)

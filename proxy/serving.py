@@ -55,6 +55,8 @@ async def serve_settings(settings: LoadedSettings, options: ServeOptions, announ
     else:
         public, admin = listen(settings.values.listen), listen(settings.values.admin.listen)
     stop = asyncio.Event()
+    # Until there is something to reload, asking for it must not end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     async with farebox(settings, public, admin) as running:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

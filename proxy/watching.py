@@ -32,8 +32,8 @@ async def watch(services: Services) -> None:
 
 
 async def _look(services: Services) -> None:
-    known = services.rulebooks.current.catalogue.revision
-    if services.rulebooks.changed_on_disk() or await services.store.database.read(catalogue.revision) != known:
+    rulebooks = services.rulebooks
+    if rulebooks.changed_on_disk() or not rulebooks.knows(await services.store.database.read(catalogue.revision)):
         await reload(services)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import datetime
 from typing import Any
@@ -31,7 +32,8 @@ def check_balances(connection: Connection, span: Span, found: Findings) -> None:
     }
     of_holds = _OPEN & _BY_CREDITS & span.has(holds.c.account_id)
     pending = sums_by(connection, holds.c.account_id, of_holds, holds.c.amount)
-    for row in connection.execute(sa.select(accounts).where(span.has(accounts.c.id))):
+    columns = [accounts.c[name] for name in ("id", "posted", "pending", "version", "may_overdraw")]
+    for row in connection.execute(sa.select(*columns).where(span.has(accounts.c.id))):
         count, first, total = booked.get(row.id, (0, 1, 0))
         held = pending.get(row.id, 0)
         if total != row.posted:
@@ -110,23 +112,26 @@ _Window = tuple[int, str, datetime]
 def check_windows(connection: Connection, span: Span, found: Findings) -> None:
     """Quota windows against the holds that took from them."""
     # `taken` is the same text for all holds of the same windows, so the database can add them up.
+    taken = sa.type_coerce(holds.c.taken, sa.Text)
     in_open = (
-        sa.select(holds.c.account_id, holds.c.taken, sa.func.sum(holds.c.amount))
+        sa.select(holds.c.account_id, taken, sa.func.sum(holds.c.amount))
         .where(_OPEN, _BY_QUOTA, span.has(holds.c.account_id))
-        .group_by(holds.c.account_id, holds.c.taken)
+        .group_by(holds.c.account_id, taken)
     )
     events = usage_events.c
     in_settled = (
-        sa.select(events.account_id, holds.c.taken, sa.func.sum(holds.c.settled_amount - holds.c.refunded_amount))
+        sa.select(events.account_id, taken, sa.func.sum(holds.c.settled_amount - holds.c.refunded_amount))
         # By way of the usage events, which have an index by account.
         .join(holds, holds.c.id == events.id)
         .where(_BY_QUOTA, span.has(events.account_id))
-        .group_by(events.account_id, holds.c.taken)
+        .group_by(events.account_id, taken)
     )
     sums = {"held": _by_window(connection, in_open), "used": _by_window(connection, in_settled)}
-    for row in connection.execute(sa.select(quota_windows).where(span.has(quota_windows.c.account_id))):
-        window = (row.account_id, row.metric, row.window_start)
-        for name, value in (("held", row.held), ("used", row.used)):
+    windows = quota_windows.c
+    stored = sa.select(windows.account_id, windows.metric, windows.window_start, windows.held, windows.used)
+    for *key, held, used in connection.execute(stored.where(span.has(windows.account_id))):
+        window: _Window = (key[0], key[1], key[2])
+        for name, value in (("held", held), ("used", used)):
             if (total := sums[name].pop(window, 0)) != value:
                 found.breach("windows", f"{_window_text(window)}: {name} {value}, holds {total}")
         found.checked["windows"] += 1
@@ -138,9 +143,13 @@ def check_windows(connection: Connection, span: Span, found: Findings) -> None:
 
 def _by_window(connection: Connection, query: sa.Select[Any]) -> Counter[_Window]:
     sums: Counter[_Window] = Counter()
+    windows_of: dict[str, list[tuple[str, datetime]]] = {}
     for account_id, taken, total in connection.execute(query):
-        for metric, start in taken["windows"]:
-            sums[account_id, metric, datetime.fromisoformat(start)] += int(total)
+        if taken not in windows_of:
+            named = json.loads(taken)["windows"]
+            windows_of[taken] = [(metric, datetime.fromisoformat(start)) for metric, start in named]
+        for metric, start in windows_of[taken]:
+            sums[account_id, metric, start] += int(total)
     return sums
 
 

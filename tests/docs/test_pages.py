@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS
+from tests.docs.pages import DOCS, blocks
 
 HOUSE = DOCS.parent
 PAGES = sorted(page for page in DOCS.glob("*.md") if not page.name.endswith(".intro.md"))
@@ -35,3 +35,13 @@ def test_the_index_names_every_page() -> None:
     """A page that the index does not name would not be found."""
     index = set(re.findall(r"\]\((\S+\.md)\)", (DOCS / "README.md").read_text("utf-8")))
     assert index == {page.name for page in PAGES} - {"README.md"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_name_of_a_file_can_be_read(page: Path) -> None:
+    """A block that is a file has its name in the paragraph before it, since a renderer does not show its title."""
+    lines = page.read_text("utf-8").splitlines()
+    for block in blocks(page.name):
+        if block.title.endswith((".py", ".yaml")) and not block.title.startswith("from "):
+            before = "\n".join(lines[: block.line - 1]).rstrip().rpartition("\n\n")[2]
+            assert f"`{block.title}`" in before, block.place

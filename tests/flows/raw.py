@@ -106,11 +106,12 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def answering(data: bytes) -> Script:
-    """Read the whole request, then send these bytes."""
+    """Read the whole request, then send these bytes; of an answer to HEAD only the head."""
 
     async def script(visit: Visit) -> None:
         await visit.body()
-        await visit.send(data)
+        is_head = visit.request.first.startswith(b"HEAD ")
+        await visit.send(data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if is_head else data)
 
     return script
 
@@ -145,9 +146,19 @@ class RawBackend:
 
     async def start(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.StreamWriter] = set()
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=2**20)
         host, port = self._server.sockets[0].getsockname()
         self.url = f"http://{host}:{port}"
+
+    def reset(self) -> None:
+        """As if nothing had happened: no connections, no requests, the plain answer."""
+        for writer in self._open:
+            writer.transport.abort()
+        self._open.clear()
+        self.script = answering(OK)
+        self.requests, self.connections = [], 0
+        self.arrived, self.left = asyncio.Event(), asyncio.Event()
 
     async def stop(self) -> None:
         self._server.close()
@@ -162,7 +173,8 @@ class RawBackend:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self.connections += 1
-        connection = self.connections
+        connection, left = self.connections, self.left
+        self._open.add(writer)
         try:
             while head := await read_head(reader):
                 visit = Visit(Message(*split_head(head)), reader, writer, connection)
@@ -171,10 +183,11 @@ class RawBackend:
                 await self.script(visit)
                 if writer.is_closing():
                     return
-            self.left.set()
+            left.set()
         except (ConnectionError, asyncio.IncompleteReadError):
-            self.left.set()
+            left.set()
         finally:
+            self._open.discard(writer)
             writer.close()
 
 

@@ -132,6 +132,8 @@ _rules = st.lists(
             "{id: d, allow: use, who: {tier: [pro], account_type: subscription}}",
             "{id: e, deny: use, who: {account_type: payg}, model: {beta: true}}",
             "{id: f, deny: use, who: {tag: blocked}}",
+            "{id: g, allow: use, who: {account_type: subscription}, app: poster}",
+            "{id: h, deny: use, who: {account_type: payg}, app: poster}",
         ]
     ),
     min_size=1,

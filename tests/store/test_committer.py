@@ -112,6 +112,22 @@ async def test_while_the_database_is_locked_nothing_happens(database_url: str, m
     await keeper.dispose()
 
 
+async def test_a_batch_that_waited_decides_by_the_moment_of_its_turn(database_url: str) -> None:
+    """Not by the moment at which it began to wait, when another day may have been."""
+    keeper = create_async_engine(database_url)
+    async with open_store(database_url, utc_now) as store:
+        account = await _account(store)
+        async with keeper.begin() as connection:
+            await connection.execute(sa.text("UPDATE accounts SET revision = revision"))
+            reserving_one = asyncio.ensure_future(store.ledger.reserve(_reserve(store, account, 10)))
+            await asyncio.sleep(0.1)
+            turn = utc_now()
+        assert isinstance(await reserving_one, Hold)
+        (row,) = await store.database.read(reports.open_holds, 10)
+        assert row["created_at"] >= turn
+    await keeper.dispose()
+
+
 async def test_more_verbs_than_may_wait_are_turned_away(committer: Committer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The queue has a bound; those who are in it are served."""
     monkeypatch.setattr("store.committer.MAX_WAITING", 10)

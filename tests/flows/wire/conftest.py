@@ -1,28 +1,27 @@
-"""Farebox between two ends of bare sockets, with a ledger that is verified after every test."""
+"""Farebox between two ends of bare sockets, with a ledger that is verified after every test.
+
+One Farebox serves a file of tests: each test has users of its own, and starting one takes longer than most tests do.
+"""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from tests.flows.raw import RawBackend
 from tests.flows.wire.wire import Wire, running_wire
 
 
-@pytest.fixture
-async def backend() -> AsyncIterator[RawBackend]:
-    result = RawBackend()
-    await result.start()
-    yield result
-    await result.stop()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lasting_wire(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wire]:
+    async with running_wire(migrated_file, tmp_path_factory.mktemp("wire")) as running:
+        yield running
 
 
-@pytest.fixture
-async def wire(backend: RawBackend, migrated_file: Path, tmp_path: Path) -> AsyncIterator[Wire]:
-    shutil.copyfile(migrated_file, tmp_path / "farebox.db")
-    async with running_wire(backend, tmp_path) as result:
-        yield result
-        await result.check()
+@pytest_asyncio.fixture(loop_scope="module")
+async def wire(lasting_wire: Wire) -> AsyncIterator[Wire]:
+    lasting_wire.begin()
+    yield lasting_wire
+    await lasting_wire.check()

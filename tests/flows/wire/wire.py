@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,49 +16,50 @@ from sqlalchemy import Connection
 from config.clock import utc_now
 from config.quantities import Address
 from config.settings import load_settings
-from policies.terms import MICRO
+from policies.terms import MICRO, AccountId
 from proxy.app import farebox, listen
 from proxy.services import Services
 from store import accounts, catalogue, reports
 from store.opening import open_store
 from store.verify import verify
 from tests.flows.house import SECRET, token
-from tests.flows.raw import Message, RawBackend, RawClient, request
+from tests.flows.raw import PATIENCE_S, Message, RawBackend, RawClient, request
 
 SETTINGS = """
 identity: {jwt: [{name: app, algorithms: [HS256], secret: "${JWT_SECRET}", user: userId}]}
 upstreams:
-  raw:
-    url: "${BACKEND_URL}"
-    connect_timeout: 1s
-    response_timeout: 600ms
-    idle_timeout: 600ms
-    headers: {X-Backend-Key: from-settings}
+  raw: {url: "${BACKEND_URL}", response_timeout: 20s, idle_timeout: 20s, headers: {X-Backend-Key: from-settings}}
+  quick: {url: "${BACKEND_URL}/base/", response_timeout: 800ms, idle_timeout: 800ms, host: upstream}
   down: {url: "http://127.0.0.1:9", connect_timeout: 500ms}
-limits: {peek: 64KiB, body_timeout: 400ms}
+limits: {peek: 64KiB, body_timeout: 1s}
 routes:
   - {id: open, match: "* /open/**", upstream: raw, access: open}
-  - {id: down, match: "* /down", upstream: down, access: open}
   - {id: mine, match: "* /mine/**", upstream: raw, access: account}
-  - {id: flat, match: ["GET /flat", POST /flat, PUT /flat], upstream: raw, app: shop, model: {const: cheap}}
+  - {id: quick, match: "* /quick/**", upstream: quick, access: open}
+  - {id: down, match: "* /down", upstream: down, access: open}
+
+  - {id: flat, match: [GET /flat, POST /flat, PUT /flat], upstream: raw, app: shop, model: {const: cheap}}
+  - {id: quick-flat, match: POST /quick-flat, upstream: quick, app: shop, model: {const: cheap}}
   - {id: paid-down, match: POST /paid-down, upstream: down, app: shop, model: {const: cheap}}
+  - {id: by-header, match: POST /by-header, upstream: raw, app: shop, model: {header: X-Model}}
+  - {id: forgiving, match: POST /forgiving, upstream: raw, app: shop, model: {const: cheap}, on_abort: release}
+
   - id: buy
     match: POST /buy
     upstream: raw
     app: shop
     model: {json: /model}
-    units: {tokens: {json: /max_tokens, max: 100, default: 10}}
+    units: {tokens: {json: /max_tokens, max: 100, default: 20}}
     usage: {tokens: {json: /usage/tokens}}
-  - {id: by-header, match: POST /by-header, upstream: raw, app: shop, model: {header: X-Model}}
-  - {id: free-abort, match: POST /free-abort, upstream: raw, app: shop, model: {const: cheap}, on_abort: release}
-  - id: quote-abort
-    match: POST /quote-abort
+  - id: buy-strictly
+    match: POST /buy-strictly
     upstream: raw
     app: shop
     model: {json: /model}
-    units: {tokens: {json: /max_tokens, max: 100, default: 10}}
+    units: {tokens: {json: /max_tokens, max: 100, default: 20}}
     usage: {tokens: {json: /usage/tokens}}
     on_abort: quote
+
   - id: start
     match: POST /jobs
     upstream: raw
@@ -78,42 +80,64 @@ routes:
 
 WELCOME = 100 * MICRO
 CHEAP = 1 * MICRO
-"""A call of `shop:cheap`; of `shop:dear` it is ten times as much. Each token costs a tenth of a credit."""
+"""The base of `shop:cheap`; that of `shop:dear` is ten times as much."""
 TOKEN = MICRO // 10
+"""What a token costs; twenty of them, which a request that says nothing is quoted for, cost two credits."""
+QUOTE = 20 * TOKEN
 
 APP = {"name": "Shop", "description": "", "icon": "", "version": "1", "route_prefix": "", "enabled": True}
 APP |= {"beta": False, "coming_soon": False, "position": 1, "color": ""}
 MODEL = {"app_id": "shop", "name": "", "description": "", "provider": "", "tier": "free", "enabled": True}
-MODEL |= {"beta": False, "capabilities": {}, "price_step": 1, "quota_cost": 1}
+MODEL |= {"beta": False, "capabilities": {}, "price_step": 1, "quota_cost": 1, "price_rates": {"tokens": str(TOKEN)}}
 
 
 def _stock(connection: Connection) -> None:
     catalogue.put_app(connection, "shop", APP)
-    for name, base, rates in (("cheap", CHEAP, {"tokens": str(TOKEN)}), ("dear", 10 * CHEAP, {})):
-        catalogue.put_model(connection, f"shop:{name}", {**MODEL, "price_base": base, "price_rates": rates})
+    for name, base in (("cheap", CHEAP), ("dear", 10 * CHEAP)):
+        catalogue.put_model(connection, f"shop:{name}", {**MODEL, "price_base": base})
     catalogue.changed(connection)
 
 
 @dataclass
 class Wire:
-    """A running Farebox and its backend."""
+    """A running Farebox and its backend, with users of the test's own."""
 
     backend: RawBackend
     services: Services
     address: Address
     may_stay_open: int = 0
     """Holds that a test leaves open on purpose, such as those of unfinished jobs."""
+    _test: int = 0
     _clients: list[RawClient] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """For the next test: an untouched backend, and users who have spent nothing."""
+        self._test += 1
+        self._clients.clear()
+        self.may_stay_open = 0
+        self.backend.reset()
+
+    def name(self, user: str) -> str:
+        """The id of a user of this test."""
+        return f"{user}-{self._test}"
+
+    def bearer(self, user: str = "ann", **claims: object) -> str:
+        return f"Authorization: Bearer {token(self.name(user), **claims)}"
 
     async def connect(self) -> RawClient:
         client = await RawClient.connect(self.address.host, self.address.port)
         self._clients.append(client)
         return client
 
-    async def ask(self, line: str, *headers: str, body: bytes = b"", user: str | None = None) -> Message:
-        """One request on a connection of its own, and its answer."""
+    async def start(self, line: str, *headers: str, body: bytes = b"", user: str | None = None) -> RawClient:
+        """A request on a connection of its own, whose answer nobody has read yet."""
         client = await self.connect()
-        await client.send(request(line, *([bearer(user)] if user else []), *headers, body=body))
+        await client.send(request(line, *([self.bearer(user)] if user else []), *headers, body=body))
+        return client
+
+    async def ask(self, line: str, *headers: str, body: bytes = b"", user: str | None = None) -> Message:
+        """A request and its answer."""
+        client = await self.start(line, *headers, body=body, user=user)
         return await client.answer(line.partition(" ")[0])
 
     async def raw(self, data: bytes) -> bytes:
@@ -122,45 +146,50 @@ class Wire:
         await client.send(data)
         return await client.rest()
 
+    async def account(self, user: str = "ann") -> AccountId | None:
+        found = await self.services.store.database.read(accounts.find_user, self.name(user))
+        return found.account.account_id if found is not None else None
+
     async def spent(self, user: str = "ann") -> int:
         """Micro-credits that are charged or held of a user who began with the welcome credits."""
-        database = self.services.store.database
-        found = await database.read(accounts.find_user, user)
-        if found is None:
+        account_id = await self.account(user)
+        if account_id is None:
             return 0
-        balance = await database.read(reports.balance, found.account.account_id, self.services.now())
-        return WELCOME - balance.available
+        return WELCOME - (await self._read(reports.balance, account_id, self.services.now())).available
 
     async def settled_at(self, amount: int, user: str = "ann") -> None:
-        """Until nothing is held any more; then what was spent is `amount`."""
-        for _ in range(500):
-            if not await self.open_holds():
-                break
-            await asyncio.sleep(0.01)
-        assert await self.open_holds() == []
+        """Wait until nothing is held any more; then what was spent is `amount`."""
+        await self._wait_for_holds(0)
         assert await self.spent(user) == amount
 
     async def open_holds(self) -> list[dict[str, Any]]:
-        return await self.services.store.database.read(reports.open_holds, 1000)
+        """Of this test's users."""
+        return self._ours(await self._read(reports.open_holds, 1000))
 
     async def usage(self) -> list[dict[str, Any]]:
-        return await self.services.store.database.read(reports.usage, None, None, 1000)
+        """Usage events of this test's users, newest first."""
+        return self._ours(await self._read(reports.usage, None, None, 1000))
+
+    def _ours(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [row for row in rows if row["user_id"].endswith(f"-{self._test}")]
 
     async def check(self) -> None:
         """The ledger obeys its laws, and no hold was forgotten."""
         for client in self._clients:
             await client.close()
-        for _ in range(200):
-            if len(await self.open_holds()) <= self.may_stay_open:
-                break
-            await asyncio.sleep(0.01)
-        assert len(await self.open_holds()) == self.may_stay_open
-        breaches = {check.name: check.breaches for check in await self.services.store.database.read(verify)}
+        await self._wait_for_holds(self.may_stay_open)
+        breaches = {check.name: check.breaches for check in await self._read(verify)}
         assert not any(breaches.values()), breaches
 
+    async def _wait_for_holds(self, count: int) -> None:
+        for _ in range(PATIENCE_S * 100):
+            if len(await self.open_holds()) <= count:
+                break
+            await asyncio.sleep(0.01)
+        assert len(await self.open_holds()) == count
 
-def bearer(user: str) -> str:
-    return f"Authorization: Bearer {token(user)}"
+    async def _read(self, query: Any, *args: Any) -> Any:
+        return await self.services.store.database.read(query, *args)
 
 
 def order(model: str = "cheap", **more: object) -> bytes:
@@ -169,12 +198,15 @@ def order(model: str = "cheap", **more: object) -> bytes:
 
 
 @asynccontextmanager
-async def running_wire(backend: RawBackend, folder: Path) -> AsyncIterator[Wire]:
-    """Farebox on a migrated database in `folder`, with something to sell."""
-    (folder / "farebox.yaml").write_text(SETTINGS)
+async def running_wire(database: Path, folder: Path, text: str = SETTINGS) -> AsyncIterator[Wire]:
+    """Farebox on a copy of a migrated database in `folder`, with something to sell, and its backend."""
+    backend = RawBackend()
+    await backend.start()
+    shutil.copyfile(database, folder / "farebox.db")
+    (folder / "farebox.yaml").write_text(text)
     settings = load_settings(folder / "farebox.yaml", {"JWT_SECRET": SECRET, "BACKEND_URL": backend.url})
     async with open_store(settings.database_url, utc_now) as store:
         await store.database.write(_stock)
-    public = listen(Address("127.0.0.1", 0))
-    async with farebox(settings, public, None) as running:
+    async with farebox(settings, listen(Address("127.0.0.1", 0)), None) as running:
         yield Wire(backend, running.services, running.public)
+    await backend.stop()

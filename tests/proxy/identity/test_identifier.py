@@ -1,0 +1,197 @@
+"""From a credential to a caller, remembered for a moment and never longer than it is valid."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from config.settings import FareboxSettings
+from policies.callers import Caller
+from policies.refusals import Refusal
+from policies.terms import MICRO, Credential
+from proxy.identity.identifier import CACHE_TIME, Identifier
+from store import accounts, api_keys, reports
+from store.opening import Store, open_store
+
+SECRET = "a-secret-that-only-tests-know-of-32-bytes"
+
+
+@dataclass
+class Desk:
+    """An identifier with its store, and a clock that moves only when a test moves it."""
+
+    store: Store
+    identifier: Identifier
+    now: datetime
+
+    async def ask(self, token: str) -> Caller | Refusal:
+        return await self.identifier.identify([f"Bearer {token}"], [])
+
+    async def known(self, token: str) -> Caller:
+        caller = await self.ask(token)
+        assert isinstance(caller, Caller), caller
+        return caller
+
+    async def available(self, caller: Caller) -> int:
+        """Micro-credits."""
+        now = self.store.clock()
+        return (await self.store.database.read(reports.balance, caller.account.account_id, now)).available
+
+    async def new_key(self, user: str, **more: Any) -> tuple[str, str]:
+        """The id of a new key of a user, and the key."""
+        caller = await self.known(token(user))
+        details = {"models": (), "expires_at": None} | more
+        account_id = caller.account.account_id
+        key_details = (caller.user_id, account_id, "test", details["models"], details["expires_at"], self.now)
+        return await self.store.database.write(api_keys.create, *key_details)
+
+
+def token(user: str, **claims: object) -> str:
+    return jwt.encode({"sub": user} | claims, SECRET)
+
+
+def settings(**identity: object) -> FareboxSettings:
+    document = {
+        "identity": {"jwt": [{"name": "app", "algorithms": ["HS256"], "secret": SECRET}]} | identity,
+        "upstreams": {"u": {"url": "http://u"}},
+        "routes": [{"id": "r", "match": "GET /", "upstream": "u", "access": "open"}],
+    }
+    return FareboxSettings.model_validate(document)
+
+
+@pytest.fixture
+async def store(migrated_file: Path, tmp_path: Path) -> AsyncIterator[Store]:
+    shutil.copyfile(migrated_file, tmp_path / "farebox.db")
+    async with open_store(f"sqlite+aiosqlite:///{tmp_path}/farebox.db", lambda: datetime.now(UTC)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def desk(store: Store) -> Desk:
+    return desk_of(store, settings())
+
+
+def desk_of(store: Store, how: FareboxSettings) -> Desk:
+    desk = Desk(store, None, datetime.now(UTC))  # type: ignore[arg-type]
+    desk.identifier = Identifier(how, store, lambda: desk.now)
+    return desk
+
+
+async def test_an_unknown_user_becomes_an_account(desk: Desk) -> None:
+    """Once, with the welcome credits, however many requests come at the same moment."""
+    callers = await asyncio.gather(*(desk.known(token("ann", n=number)) for number in range(20)))
+    assert len({caller.account.account_id for caller in callers}) == 1
+    assert await desk.available(callers[0]) == 100 * MICRO
+
+
+async def test_unknown_users_may_be_refused(store: Store) -> None:
+    """Then a proven user without an account gets 401, and no account."""
+    desk = desk_of(store, settings(unknown_users="refuse"))
+    refusal = await desk.ask(token("ann"))
+    assert isinstance(refusal, Refusal)
+    assert refusal.error == "Unauthorized - User not found"
+    assert await store.database.read(accounts.find_user, "ann") is None
+
+
+async def test_a_creation_survives_the_one_who_asked_for_it(desk: Desk) -> None:
+    """A client that leaves while its account is made does not leave half of it."""
+    asking = asyncio.create_task(desk.ask(token("ann")))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    caller = await desk.known(token("ann"))
+    assert await desk.available(caller) == 100 * MICRO
+
+
+async def test_an_api_key_identifies_its_user(desk: Desk) -> None:
+    """In either header, with its own id and its limit to some models."""
+    key_id, key = await desk.new_key("ann", models=("chat:*",))
+    for values in (([f"Bearer {key}"], []), ([], [key])):
+        caller = await desk.identifier.identify(*values)
+        assert isinstance(caller, Caller)
+        assert (caller.user_id, caller.credential, caller.key_id) == ("ann", Credential.API_KEY, key_id)
+        assert caller.models == ("chat:*",)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda key: key + "x", lambda key: key[:-1], str.upper, lambda key: "fbx_", str.swapcase]
+)
+async def test_a_key_that_is_almost_right_is_refused(desk: Desk, change: Any) -> None:
+    """401 in the words for a bad token; nothing tells how close it was."""
+    _, key = await desk.new_key("ann")
+    refusal = await desk.ask(change(key))
+    assert isinstance(refusal, Refusal)
+    assert refusal.error == "Unauthorized - Invalid token"
+
+
+async def test_keys_may_be_switched_off(store: Store) -> None:
+    """Then a valid key is as good as none."""
+    _, key = await desk_of(store, settings()).new_key("ann")
+    assert isinstance(await desk_of(store, settings(api_keys=False)).ask(key), Refusal)
+
+
+async def test_a_key_ends_at_its_moment(desk: Desk) -> None:
+    """Also when it was remembered: the memory ends with the key."""
+    end = desk.now + CACHE_TIME / 2
+    _, key = await desk.new_key("ann", expires_at=end)
+    await desk.known(key)
+    desk.now = end - timedelta(milliseconds=1)
+    await desk.known(key)
+    desk.now = end
+    assert isinstance(await desk.ask(key), Refusal)
+
+
+async def test_a_revoked_key_stops_within_the_memory_at_the_latest(desk: Desk) -> None:
+    """At once where money is concerned (the account's revision changes), and after the memory everywhere."""
+    key_id, key = await desk.new_key("ann")
+    before = await desk.known(key)
+    await desk.store.database.write(api_keys.revoke, key_id, desk.now)
+    assert (await desk.known(token("ann", fresh=1))).account.revision > before.account.revision
+    assert await desk.known(key) is before
+    desk.now += CACHE_TIME
+    assert isinstance(await desk.ask(key), Refusal)
+
+
+async def test_a_token_is_remembered_for_a_moment(desk: Desk) -> None:
+    """The same caller comes from memory for some seconds, and is then looked up again."""
+    first = await desk.known(token("ann"))
+    desk.now += CACHE_TIME - timedelta(milliseconds=1)
+    assert await desk.known(token("ann")) is first
+    desk.now += timedelta(milliseconds=1)
+    assert await desk.known(token("ann")) is not first
+
+
+async def test_a_token_is_not_remembered_beyond_its_end(desk: Desk) -> None:
+    """The memory ends with the token and the clock difference that is tolerated."""
+    almost_over = token("ann", exp=int(desk.now.timestamp()) - 26)
+    first = await desk.known(almost_over)
+    desk.now += timedelta(seconds=4)
+    assert await desk.ask(almost_over) is not first
+
+
+async def test_what_is_forgotten_is_looked_up_again(desk: Desk) -> None:
+    """Every credential of the account is seen with fresh eyes, and those of others are not touched."""
+    _, key = await desk.new_key("ann")
+    ann, by_key, bob = await desk.known(token("ann")), await desk.known(key), await desk.known(token("bob"))
+    await desk.store.database.write(accounts.set_frozen, ann.account.account_id, desk.now)
+    assert not (await desk.known(token("ann"))).account.frozen
+    desk.identifier.forget(ann)
+    assert (await desk.known(token("ann"))).account.frozen
+    assert (await desk.known(key)).account.frozen
+    assert not by_key.account.frozen
+    assert await desk.known(token("bob")) is bob
+
+
+async def test_refusals_are_not_remembered(desk: Desk) -> None:
+    """A key that is made a moment later works at once."""
+    assert isinstance(await desk.ask("fbx_unknown"), Refusal)
+    assert not desk.identifier._remembered
