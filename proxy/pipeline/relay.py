@@ -76,7 +76,7 @@ async def write_answer(request: web.BaseRequest, answer: Answer, extra: HeaderLi
     if request.writer.output_size > 0:
         # Another answer is under way: it can be cut, and nothing can be put in its place.
         raise cut(request, response)
-    if not request.content.at_eof():
+    if not request.content.at_eof() or request.content.exception() is not None:
         response.force_close()
     with _client_may_leave(response):
         await response.prepare(request)

@@ -49,7 +49,7 @@ async def _leases(house: Any) -> dict[str, dict[str, Any]]:
 
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while not await condition():  # noqa: ASYNC110 - the database has no event to wait for
+        while not await condition():
             await asyncio.sleep(0.02)
 
 
