@@ -75,9 +75,13 @@ def outgoing_body(
     """
     if body.complete:
         return body.peeked or None, len(body.peeked) if body.peeked or incoming.request.body_exists else None
-    if not incoming.request.body_exists:
-        return None, incoming.request.content_length
-    return _stream(incoming, patience), incoming.request.content_length
+    request = incoming.request
+    if not request.body_exists:
+        return None, request.content_length
+    if request.content_length is not None and request.content.is_eof():
+        # It has arrived already, so there is nothing to wait for.
+        return request.content.read_nowait(), request.content_length
+    return _stream(incoming, patience), request.content_length
 
 
 async def _stream(incoming: Incoming, patience: timedelta) -> AsyncIterator[bytes]:

@@ -165,6 +165,8 @@ class _Upload:
         self._patience, self._seconds = patience, seconds
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        # An empty piece makes aiohttp send the head, which would else wait for the body: a backend may answer before.
+        yield b""
         try:
             async for piece in self._pieces:
                 if self._patience is not None and not self._patience.expired():

@@ -196,6 +196,18 @@ async def test_a_request_that_is_canceled_while_it_reserves_keeps_nothing(databa
         await _assert_sound(store)
 
 
+async def test_a_request_that_is_canceled_while_the_store_closes_keeps_nothing(database_url: str) -> None:
+    """What nobody waits for any more is released before the end, also out of the very last batch."""
+    async with open_store(database_url, utc_now) as store:
+        account = await _account(store)
+        reserving_one = asyncio.ensure_future(store.ledger.reserve(_reserve(store, account, 10)))
+        await asyncio.sleep(0)
+        reserving_one.cancel()
+    async with open_store(database_url, utc_now) as store:
+        rows = await _rows(store, "SELECT state, end_reason FROM holds")
+        assert rows == [{"state": "released", "end_reason": "canceled"}]
+
+
 async def test_a_canceled_request_is_released_although_the_queue_is_full(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,7 +113,6 @@ class Wire:
     def begin(self) -> None:
         """For the next test: an untouched backend, and users who have spent nothing."""
         self._test += 1
-        self._clients.clear()
         self.may_stay_open = 0
         self.backend.reset()
 
@@ -175,11 +174,15 @@ class Wire:
 
     async def check(self) -> None:
         """The ledger obeys its laws, and no hold was forgotten."""
-        for client in self._clients:
-            await client.close()
+        await self.hang_up()
         await self._wait_for_holds(self.may_stay_open)
         breaches = {check.name: check.breaches for check in await self._read(verify)}
         assert not any(breaches.values()), breaches
+
+    async def hang_up(self) -> None:
+        for client in self._clients:
+            await client.close()
+        self._clients.clear()
 
     async def _wait_for_holds(self, count: int) -> None:
         for _ in range(PATIENCE_S * 100):
@@ -208,5 +211,7 @@ async def running_wire(database: Path, folder: Path, text: str = SETTINGS) -> As
     async with open_store(settings.database_url, utc_now) as store:
         await store.database.write(_stock)
     async with farebox(settings, listen(Address("127.0.0.1", 0)), None) as running:
-        yield Wire(backend, running.services, running.public)
+        wire = Wire(backend, running.services, running.public)
+        yield wire
+        await wire.hang_up()
     await backend.stop()
