@@ -79,6 +79,7 @@ def _upgrade(connection: Connection) -> tuple[str | None, str | None]:
     if connection.dialect.name == "postgresql":
         # One migrator at a time; the number is arbitrary, it only has to be ours.
         connection.execute(sa.text("SELECT pg_advisory_lock(7014207)"))
+    # The first statement begins the one transaction that all migrations run in: Alembic leaves it to us to commit.
     before = MigrationContext.configure(connection).get_current_revision()
     _refuse_newer(before)
     command.upgrade(config, "head")

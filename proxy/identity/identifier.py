@@ -2,7 +2,8 @@
 
 The cache makes a verified token and its account a dictionary look-up. It cannot let anyone ride on what has changed
 meanwhile: a decision carries the account's revision, the ledger compares it in the same transaction that takes the
-funds, and a stale decision is made again with fresh eyes (`forget`).
+funds, and a stale decision is made again with fresh eyes. Nor does it refuse anyone for what has changed meanwhile:
+before a caller is told no, it is looked up again.
 """
 
 from __future__ import annotations
@@ -50,8 +51,13 @@ class Identifier:
         self._clock = clock
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
 
-    async def identify(self, authorization: Sequence[str], api_key: Sequence[str]) -> Caller | Refusal:
-        """The caller, from all values of `Authorization` and `X-Api-Key`. Raises StoreUnavailable."""
+    async def identify(
+        self, authorization: Sequence[str], api_key: Sequence[str], *, fresh: bool = False
+    ) -> Caller | Refusal:
+        """The caller, from all values of `Authorization` and `X-Api-Key`, `fresh` if it must not come from memory.
+
+        Raises StoreUnavailable.
+        """
         credential = presented(authorization, api_key)
         if isinstance(credential, Refusal):
             return credential
@@ -59,7 +65,7 @@ class Identifier:
         digest = hashlib.sha256(credential.text.encode("utf-8", "surrogateescape")).digest()
         now = self._clock()
         remembered = self._remembered.get(digest)
-        if remembered is not None and now < remembered.until:
+        if remembered is not None and now < remembered.until and not fresh:
             return remembered.caller
         found = await self._look_up(credential, now)
         if isinstance(found, Refusal):

@@ -51,6 +51,9 @@ from store.verbs import Ended, Hold, Refused, Release, Settle
 
 log = logging.getLogger(__name__)
 
+ACCEPTING_S = 30
+"""How long a backend may still take to accept a job after the stop signal. What it takes longer has its deadline."""
+
 LONGEST = 0.9
 """Share of the request deadline after which an exchange is cut: the rest is for ending its hold."""
 
@@ -64,9 +67,9 @@ class Delivery:
         self._accepting: set[asyncio.Task[web.StreamResponse]] = set()
 
     async def close(self) -> None:
-        """Wait for the jobs that backends are accepting at this moment."""
+        """Wait for the jobs that backends are accepting at this moment, though not for ever."""
         if self._accepting:
-            await asyncio.wait(self._accepting)
+            await asyncio.wait(self._accepting, timeout=ACCEPTING_S)
 
     async def unmetered(self, routed: Routed, caller: Caller | None) -> web.StreamResponse | Refusal:
         """A request that costs nothing. Answers about jobs are read as they pass by."""

@@ -7,11 +7,11 @@ from datetime import timedelta
 from policies.callers import Caller
 from policies.evaluate import Allow
 from policies.refusals import Reason, Refusal
-from policies.terms import Credential
-from proxy.headers import HeaderList, readable_codings, with_forwarded_for, without
+from proxy.headers import HeaderList, readable_codings, with_forwarded_for
 from proxy.pipeline.body import outgoing_body
 from proxy.pipeline.exchange import Body, Routed
 from proxy.upstream.client import Outgoing, UpstreamAnswer, UpstreamTimeout, UpstreamUnreachable
+from store.api_keys import PREFIX
 
 UNREAD = Body(b"", complete=False)
 """A body of which nothing was read ahead."""
@@ -28,14 +28,21 @@ async def send(
     headers = with_forwarded_for(incoming.travelling, incoming.request.remote)
     if routed.route.reads_answer:
         headers = readable_codings(headers)
+    headers = _without_our_keys(headers)
     if caller is not None:
-        if caller.credential is Credential.API_KEY:
-            # Our own key is of no use to the backend, and not for it to see.
-            headers = without(headers, ["Authorization", "X-Api-Key"])
         headers += _identity(caller, allow)
     headers.append(("X-Request-Id", incoming.id_text))
     payload, length = outgoing_body(incoming, body, patience)
     return await routed.route.upstream.send(Outgoing(incoming.method, incoming.target.raw, headers, payload, length))
+
+
+def _without_our_keys(headers: HeaderList) -> HeaderList:
+    """API keys of Farebox are of no use to a backend, and not for it to see; the app's own tokens are."""
+    return [
+        (name, value)
+        for name, value in headers
+        if not (name.lower() in ("authorization", "x-api-key") and value.rpartition(" ")[2].startswith(PREFIX))
+    ]
 
 
 def _identity(caller: Caller, allow: Allow | None) -> HeaderList:

@@ -1,7 +1,8 @@
 """Steps 2 to 4: identify, evaluate, reserve. Policy decides, the ledger takes, and both see the same account.
 
 Identity and entitlement come from memory; the ledger compares the account's revision in the transaction that takes
-the funds. When the account has changed meanwhile, nothing was taken and everything is decided again.
+the funds. When the account has changed meanwhile, nothing was taken and everything is decided again. A refusal is
+never decided from memory alone: whoever has just subscribed is not told to subscribe.
 """
 
 from __future__ import annotations
@@ -18,26 +19,28 @@ ATTEMPTS = 3
 """Decisions of one request: an account that changes three times while one request is decided is being attacked."""
 
 
-async def identify(incoming: Incoming, services: Services) -> Caller | Refusal:
+async def identify(incoming: Incoming, services: Services, *, fresh: bool = False) -> Caller | Refusal:
     """Who calls, and not whether they may."""
-    return await services.identifier.identify(incoming.values("authorization"), incoming.values("x-api-key"))
+    credentials = incoming.values("authorization"), incoming.values("x-api-key")
+    return await services.identifier.identify(*credentials, fresh=fresh)
 
 
 async def reserve(asked: Asked, caller: Caller | Refusal, services: Services) -> Held | Refusal:
     """The quote, taken aside for a caller whom policy allows."""
+    fresh = False
     for _ in range(ATTEMPTS):
         if isinstance(caller, Refusal):
             return caller
         rulebook = services.rulebooks.current
         allow = evaluate(caller, asked.model_key, asked.units, rulebook, services.now())
-        if isinstance(allow, Refusal):
+        if isinstance(allow, Allow):
+            admitted = Admitted(asked, caller, allow, rulebook)
+            outcome = await services.store.ledger.reserve(_verb(admitted, services))
+            if outcome is not Refused.STALE:
+                return _held(admitted, outcome)
+        elif fresh:
             return allow
-        admitted = Admitted(asked, caller, allow, rulebook)
-        outcome = await services.store.ledger.reserve(_verb(admitted, services))
-        if outcome is not Refused.STALE:
-            return _held(admitted, outcome)
-        services.identifier.forget(caller)
-        caller = await identify(asked.routed.incoming, services)
+        caller, fresh = await identify(asked.routed.incoming, services, fresh=True), True
     return store_unavailable()
 
 

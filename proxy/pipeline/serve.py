@@ -15,7 +15,7 @@ from time import perf_counter
 
 from aiohttp import web
 
-from policies.refusals import Reason, Refusal, store_unavailable
+from policies.refusals import Reason, Refusal, account_frozen, store_unavailable
 from proxy.errors import STATUS, Answer, answer_to
 from proxy.management.api import Management
 from proxy.management.endpoint import Endpoint
@@ -101,7 +101,7 @@ class Pipeline:
         if isinstance(caller, Refusal):
             return caller
         if access == "account":
-            return await self._delivery.unmetered(routed, caller)
+            return account_frozen() if caller.account.frozen else await self._delivery.unmetered(routed, caller)
         asked = await self._resolve(routed)
         if isinstance(asked, Refusal):
             return asked

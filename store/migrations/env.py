@@ -5,12 +5,6 @@ from alembic import context
 from store.tables import metadata
 
 connection = context.config.attributes["connection"]
-context.configure(
-    connection=connection,
-    target_metadata=metadata,
-    render_as_batch=connection.dialect.name == "sqlite",
-    # Alembic assumes that SQLite cannot do this; it can, once its driver does not commit behind our back.
-    transactional_ddl=True,
-)
+context.configure(connection=connection, target_metadata=metadata, render_as_batch=connection.dialect.name == "sqlite")
 with context.begin_transaction():
     context.run_migrations()

@@ -215,8 +215,9 @@ async def test_a_client_that_leaves_while_it_is_read_ahead(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("line", ["POST /flat", "GET /open/x", "GET /mine/x"])
-async def test_a_client_that_leaves_before_the_answer(wire: Wire, line: str) -> None:
-    """S11: noticed at once, also in silence: the backend's connection ends, and the hold is given back."""
+async def test_a_client_that_leaves_before_the_answer(wire: Wire, line: str, caplog: pytest.LogCaptureFixture) -> None:
+    """S11: noticed at once, also in silence: the backend's connection ends, the hold is given back, and it is told."""
+    caplog.set_level(logging.INFO, "farebox.requests")
 
     async def silent(visit: Visit) -> None:
         await visit.body()
@@ -228,6 +229,7 @@ async def test_a_client_that_leaves_before_the_answer(wire: Wire, line: str) -> 
     client.leave()
     await wire.backend.left.wait()
     await wire.settled_at(0)
+    assert [record for record in caplog.records if record.getMessage().endswith("abandoned")]
 
 
 @pytest.mark.parametrize("delay", [0, 1, 2, 5, 10, 20, 50])

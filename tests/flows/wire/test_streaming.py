@@ -314,6 +314,7 @@ async def test_an_exchange_ends_its_hold_before_its_deadline(migrated_file: Path
         assert states == {wire.name("ann"): (CHEAP, False)}
         assert await wire.services.store.ledger.expire_overdue(wire.services.now()) == 0
         assert (await wire.spent("ann"), await wire.spent("bob")) == (CHEAP, 0)
+        await wire.verify()
 
 
 async def _drip(send: object) -> None:

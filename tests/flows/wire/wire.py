@@ -108,6 +108,7 @@ class Wire:
     may_stay_open: int = 0
     """Holds that a test leaves open on purpose, such as those of unfinished jobs."""
     _test: int = 0
+    _tokens: dict[str, str] = field(default_factory=dict)
     _clients: list[RawClient] = field(default_factory=list)
 
     def begin(self) -> None:
@@ -120,8 +121,10 @@ class Wire:
         """The id of a user of this test."""
         return f"{user}-{self._test}"
 
-    def bearer(self, user: str = "ann", **claims: object) -> str:
-        return f"Authorization: Bearer {token(self.name(user), **claims)}"
+    def bearer(self, user: str = "ann") -> str:
+        """The user's credential, the same one for the whole test, as an ordinary client sends it."""
+        name = self.name(user)
+        return f"Authorization: Bearer {self._tokens.setdefault(name, token(name))}"
 
     async def connect(self) -> RawClient:
         client = await RawClient.connect(self.address.host, self.address.port)
@@ -172,10 +175,13 @@ class Wire:
     def _ours(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [row for row in rows if row["user_id"].endswith(f"-{self._test}")]
 
-    async def check(self) -> None:
-        """The ledger obeys its laws, and no hold was forgotten."""
+    async def end(self) -> None:
+        """After a test: every client leaves, and no hold was forgotten."""
         await self.hang_up()
         await self._wait_for_holds(self.may_stay_open)
+
+    async def verify(self) -> None:
+        """The ledger obeys its laws."""
         breaches = {check.name: check.breaches for check in await self._read(verify)}
         assert not any(breaches.values()), breaches
 
