@@ -23,7 +23,8 @@ async def lasting_wire(migrated_file: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def wire(lasting_wire: Wire) -> AsyncIterator[Wire]:
+async def wire(lasting_wire: Wire, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Wire]:
     lasting_wire.begin()
     yield lasting_wire
     await lasting_wire.end()
+    assert not [record.getMessage() for record in caplog.records if record.exc_info], "nobody's fault has a stack trace"
