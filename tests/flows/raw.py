@@ -6,6 +6,7 @@ Neither of them uses an HTTP library, so that nothing is repaired, normalised or
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -130,6 +131,20 @@ def closing(data: bytes) -> Script:
 def json_answer(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> bytes:
     head = [b"HTTP/1.1 " + status, b"Content-Type: application/json", b"Content-Length: %d" % len(body), *headers]
     return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
+EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+"""The head of an event stream."""
+
+
+def event(document: object) -> bytes:
+    """One event of such a stream."""
+    return b"data: " + json.dumps(document).encode() + b"\n\n"
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk; an empty one is the end of a body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 @dataclass
@@ -266,4 +281,4 @@ def request(line: str, *headers: str, body: bytes = b"") -> bytes:
 
 def chunked(*chunks: bytes) -> bytes:
     """A whole chunked body."""
-    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    return b"".join(chunk(piece) for piece in [*chunks, b""])

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from tests.flows.raw import answering, chunked, closing, json_answer, request
+from tests.flows.raw import chunked, closing, json_answer, request
 from tests.flows.wire.wire import Wire, order
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -43,7 +43,7 @@ async def all_is_well(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     assert (await wire.ask("GET /open/x")).status == 200
     faults = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]
     assert not faults
-    await wire.settled_at(sum(row["charged"] for row in await wire.usage()))
+    await wire._wait_for_holds(wire.may_stay_open)
 
 
 async def test_noise_from_clients(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
@@ -57,7 +57,7 @@ async def test_noise_from_clients(wire: Wire, caplog: pytest.LogCaptureFixture) 
         request("POST /flat", wire.bearer(), "Expect: 100-continue", body=b"abc"),
         request("POST /by-header", wire.bearer(), "X-Model: cheap", "Connection: keep-alive, X-A", body=b"abc"),
     ]
-    for number in range(400):
+    for number in range(240):
         client = await wire.connect()
         await client.send(damaged(requests[number % len(requests)], chance))
         if number % 3 == 0:
@@ -73,27 +73,15 @@ async def test_noise_from_backends(wire: Wire, caplog: pytest.LogCaptureFixture)
     event = b"data: " + stated + b"\r\n\r\ndata: [DONE]\n\n"
     streamed = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     lines = ["POST /buy", "POST /flat", "POST /jobs", "GET /jobs/x", "GET /jobs", "GET /open/x"]
-    for number in range(300):
+    for number in range(150):
         body = stated % (wire._test * 1000 + number)
         answers = [
             json_answer(body, b"X-Farebox-Charged: 0", b"Set-Cookie: a=1"),
             json_answer(gzip.compress(body), b"Content-Encoding: gzip"),
             streamed + chunked(event[:20], event[20:]),
         ]
-        answer = damaged(answers[number % 3], chance)
-        wire.backend.script = (closing if number % 2 else answering)(answer)
-        client = await wire.start(lines[number % len(lines)], body=order(), user=f"u{number % 7}")
-        try:
-            async with asyncio.timeout(0.05):
-                assert (await client.head()).status != 500
-                await client.rest()
-        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
-            pass
-        client.leave()
-    await wire.services.store.ledger.expire_overdue(wire.services.now())
+        wire.backend.script = closing(damaged(answers[number % 3], chance))
+        client = await wire.start(lines[number % len(lines)], "Connection: close", body=order(), user=f"u{number % 7}")
+        assert not (await client.rest()).startswith(b"HTTP/1.1 500 ")
     wire.may_stay_open = len([hold for hold in await wire.open_holds() if hold["job_id"] is not None])
-    wire.backend.reset()
-    await wire._wait_for_holds(wire.may_stay_open)
-    assert (await wire.ask("GET /open/x")).status == 200
-    faults = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]
-    assert not faults
+    await all_is_well(wire, caplog)

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import json
 import tracemalloc
-from pathlib import Path
 
 import pytest
 
-from tests.flows.raw import Visit, answering, json_answer, request
-from tests.flows.wire.wire import CHEAP, QUOTE, SETTINGS, TOKEN, Wire, order, running_wire
+from tests.flows.raw import EVENTS, Visit, answering, chunk, event, json_answer
+from tests.flows.wire.wire import CHEAP, QUOTE, TOKEN, Wire, order, stating
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 MIB = 2**20
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def event(document: object) -> bytes:
-    return b"data: " + json.dumps(document).encode() + b"\n\n"
-
-
-def stating(tokens: object) -> bytes:
-    return event({"usage": {"tokens": tokens}})
 
 
 async def test_each_event_passes_before_the_next_one_is_made(wire: Wire) -> None:
@@ -198,151 +183,3 @@ async def test_a_bomb_is_passed_on_and_not_opened(wire: Wire) -> None:
     assert answer.body == bomb
     assert peak < 6 * MIB
     assert await wire.spent() == QUOTE
-
-
-# Memory.
-
-
-async def test_a_large_upload_takes_little_memory(wire: Wire) -> None:
-    """Ten mebibytes pass through piece by piece, with a length and in chunks."""
-    piece, count, received = b"x" * 2**16, 160, 0
-
-    async def counting(visit: Visit) -> None:
-        nonlocal received
-        if not visit.request.chunked:
-            for _ in range(count):
-                received += len(await visit.reader.readexactly(len(piece)))
-        else:
-            while size := int(await visit.reader.readline(), 16):
-                received += len(await visit.reader.readexactly(size + 2)) - 2
-            await visit.reader.readexactly(2)
-        await visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-
-    wire.backend.script = counting
-    for framing in (f"Content-Length: {count * len(piece)}", "Transfer-Encoding: chunked"):
-        client = await wire.start("POST /flat", framing, user="ann")
-        tracemalloc.start()
-        for _ in range(count):
-            await client.send(chunk(piece) if "chunked" in framing else piece)
-        if "chunked" in framing:
-            await client.send(chunk(b""))
-        assert (await client.answer()).body == b"ok"
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < 4 * MIB
-    assert received == 2 * count * len(piece)
-
-
-async def test_a_large_answer_takes_little_memory(wire: Wire) -> None:
-    """Ten mebibytes of answer, with a length and in chunks, metered and not."""
-    piece, count = b"y" * 2**16, 160
-    framings = {b"Content-Length: %d" % (count * len(piece)): False, b"Transfer-Encoding: chunked": True}
-
-    for line, (framing, is_chunked) in ((line, f) for line in ("GET /open/x", "GET /flat") for f in framings.items()):
-
-        async def plenty(visit: Visit, framing: bytes = framing, is_chunked: bool = is_chunked) -> None:
-            await visit.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + framing + b"\r\n\r\n")
-            for _ in range(count):
-                await visit.send(chunk(piece) if is_chunked else piece)
-            if is_chunked:
-                await visit.send(chunk(b""))
-
-        wire.backend.script = plenty
-        client = await wire.start(line, user="ann")
-        await client.head()
-        tracemalloc.start()
-        received = 0
-        while received < count * len(piece):
-            received += len(await client.chunk() if is_chunked else await client.reader.read(2**16))
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < 6 * MIB
-
-
-async def test_a_slow_client_holds_its_backend_back(wire: Wire) -> None:
-    """S13: who does not read does not make Farebox keep what the backend has to say."""
-    sent = 0
-
-    async def endless(visit: Visit) -> None:
-        nonlocal sent
-        await visit.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        while True:
-            await visit.send(chunk(b"z" * 2**16))
-            sent += 2**16
-
-    wire.backend.script = endless
-    client = await wire.start("GET /flat", user="ann")
-    await client.head()
-    tracemalloc.start()
-    before = -1
-    while sent != before:
-        before = sent
-        await asyncio.sleep(0.2)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert sent < 64 * MIB, "what lies in the buffers of the system"
-    assert peak < 4 * MIB
-    client.leave()
-    await wire.backend.left.wait()
-    await wire.settled_at(CHEAP)
-
-
-# The longest exchange.
-
-
-async def test_an_exchange_ends_its_hold_before_its_deadline(migrated_file: Path, tmp_path: Path) -> None:
-    """Who uploads or reads so slowly that the hold would lapse is cut: nobody outlasts the price."""
-    text = SETTINGS.replace("limits: {", "limits: {request_deadline: 1s, ")
-    async with running_wire(migrated_file, tmp_path, text) as wire:
-
-        async def endless(visit: Visit) -> None:
-            await visit.body()
-            await visit.send(EVENTS)
-            while True:
-                await visit.send(chunk(event("hi")))
-                await asyncio.sleep(0.05)
-
-        wire.backend.script = endless
-        reading = await wire.start("POST /flat", user="ann")
-        uploading = await wire.start("POST /flat", "Content-Length: 100", user="bob")
-        await reading.head()
-        drip = asyncio.create_task(_drip(uploading.send))
-        assert not (await reading.rest()).endswith(b"0\r\n\r\n")
-        assert (await uploading.answer()).status == 504
-        drip.cancel()
-        states = {row["user_id"]: (row["charged"], row["estimated"]) for row in await wire.usage()}
-        assert states == {wire.name("ann"): (CHEAP, False)}
-        assert await wire.services.store.ledger.expire_overdue(wire.services.now()) == 0
-        assert (await wire.spent("ann"), await wire.spent("bob")) == (CHEAP, 0)
-        await wire.verify()
-
-
-async def _drip(send: object) -> None:
-    while True:
-        await send(b"a")  # type: ignore[operator]
-        await asyncio.sleep(0.05)
-
-
-async def test_many_streams_at_once(wire: Wire) -> None:
-    """A hundred open streams, each with its own hold, each settled by its own usage."""
-    go = asyncio.Event()
-
-    async def waiting(visit: Visit) -> None:
-        await visit.send(EVENTS)
-        tokens = json.loads(await visit.body())["max_tokens"]
-        await go.wait()
-        await visit.send(chunk(stating(tokens)) + chunk(b""))
-
-    wire.backend.script = waiting
-    clients = [await wire.connect() for _ in range(100)]
-    for number, client in enumerate(clients):
-        await client.send(request("POST /buy", wire.bearer(f"u{number % 10}"), body=order(max_tokens=number)))
-    for client in clients:
-        await client.head()
-    assert len(await wire.open_holds()) == 100
-    go.set()
-    for number, client in enumerate(clients):
-        assert await client.chunk() == stating(number)
-        assert await client.chunk() == b""
-    charged = sorted(row["charged"] for row in await wire.usage())
-    assert charged == sorted(max(CHEAP, number * TOKEN) for number in range(100))

@@ -23,7 +23,7 @@ from store import accounts, catalogue, reports
 from store.opening import open_store
 from store.verify import verify
 from tests.flows.house import SECRET, token
-from tests.flows.raw import PATIENCE_S, Message, RawBackend, RawClient, request
+from tests.flows.raw import PATIENCE_S, Message, RawBackend, RawClient, event, request
 
 SETTINGS = """
 identity: {jwt: [{name: app, algorithms: [HS256], secret: "${JWT_SECRET}", user: userId}]}
@@ -204,6 +204,11 @@ class Wire:
 def order(model: str = "cheap", **more: object) -> bytes:
     """The body of a purchase."""
     return json.dumps({"model": model, **more}).encode()
+
+
+def stating(tokens: object) -> bytes:
+    """An event that states what was used."""
+    return event({"usage": {"tokens": tokens}})
 
 
 @asynccontextmanager
