@@ -21,6 +21,7 @@ from time import perf_counter
 
 from aiohttp import web
 
+from config.routes import Poll
 from config.settings import Limits
 from policies.callers import Caller
 from policies.evaluate import Allow
@@ -85,12 +86,19 @@ class Delivery:
             reader = reader_for(answer.status, answer.headers, self._limits.measured, ())
             if not is_small(answer):
                 response = await relay(routed.incoming, answer, [], reader)
-                await jobs.observe(poll, routed, caller, reader.documents(), store)
+                await self._observe(poll, routed, caller, reader)
                 return response
             # Whoever reads here that a job failed finds the refund in the balance at once.
             body = await read_all(answer, reader)
-            await jobs.observe(poll, routed, caller, reader.documents(), store)
+            await self._observe(poll, routed, caller, reader)
             return await write_small(routed.incoming, answer, body, [])
+
+    async def _observe(self, poll: Poll, routed: Routed, caller: Caller, reader: Reader) -> None:
+        """End the jobs that an answer says have ended. What the store cannot take now, the next poll tells again."""
+        try:
+            await jobs.observe(poll, routed, caller, reader.documents(), self._services.store)
+        except StoreUnavailable as error:
+            log.error("what an answer on route %s says of jobs was not written down: %s", routed.route.id, error)
 
     async def metered(self, held: Held) -> web.StreamResponse:
         """A request that is paid for."""

@@ -268,12 +268,14 @@ class RawClient:
 
 
 def request(line: str, *headers: str, body: bytes = b"") -> bytes:
-    """The bytes of a request; `Host` and, for a body, `Content-Length` are added unless they are given."""
+    """The bytes of a request. `Host`, `Content-Length` and, for JSON, `Content-Type` are added unless given."""
     lines = [f"{line} HTTP/1.1" if not re.search(r" HTTP/\d", line) else line]
     names = {header.partition(":")[0].strip().lower() for header in headers}
     if "host" not in names:
         lines.append("Host: app.example.com")
     lines += headers
+    if b'{"' in body and "content-type" not in names:
+        lines.append("Content-Type: application/json")
     if body and not names & {"content-length", "transfer-encoding"}:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n" + body

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.raw import OK, Visit, answering, closing, json_answer
+from tests.flows.raw import OK, Visit, answering, chunked, closing, json_answer
 from tests.flows.wire.wire import CHEAP, Wire, order, running_wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -193,7 +193,7 @@ async def test_an_early_answer_and_the_rest_of_the_upload(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("line", ["POST /flat", "POST /jobs", "POST /open/x"])
-async def test_a_client_that_leaves_while_it_uploads(wire: Wire, line: str) -> None:
+async def test_a_client_that_leaves_while_it_uploads(wire: Wire, line: str, caplog: pytest.LogCaptureFixture) -> None:
     """S11: the backend's connection ends too, and nothing is charged: no answer had begun."""
     client = await wire.start(line, "Content-Length: 100", user="ann")
     await client.send(b"half")
@@ -201,6 +201,9 @@ async def test_a_client_that_leaves_while_it_uploads(wire: Wire, line: str) -> N
     client.leave()
     await wire.backend.left.wait()
     await wire.settled_at(0)
+    if line == "POST /jobs":
+        # It goes on without its client, and what becomes of it is told to the log.
+        await wire.until(lambda: "whose client has left: The body is malformed or incomplete" in caplog.text)
 
 
 async def test_a_client_that_leaves_while_it_is_read_ahead(wire: Wire) -> None:
@@ -240,7 +243,7 @@ async def test_a_client_that_leaves_at_any_moment(wire: Wire, delay: int) -> Non
         clients.append(await wire.start("POST /flat", user="ann"))
         await asyncio.sleep(delay / 10_000)
         clients[-1].leave()
-    await wire._wait_for_holds(0)
+    await wire.until(lambda: wire.open_count(0))
     assert await wire.spent() == len(await wire.usage()) * CHEAP
     assert await wire.spent() <= len(wire.backend.requests) * CHEAP
 
@@ -280,6 +283,31 @@ async def test_an_answer_that_is_there_is_not_withheld(migrated_file: Path, tmp_
         rename(tmp_path, "away", "accounts")
         assert len(await wire.open_holds()) == 1
         assert await wire.spent() == CHEAP
+
+
+async def test_a_poll_is_not_withheld_either(migrated_file: Path, tmp_path: Path) -> None:
+    """What a poll says passes, once, and the job is ended by the next one."""
+    poll = json_answer(b'{"status": "failed"}')
+    in_chunks = HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    in_chunks += chunked(b'{"status": "failed"}')
+    async with running_wire(migrated_file, tmp_path) as wire:
+        wire.backend.script = answering(json_answer(b'{"id": "j1"}'))
+        await wire.ask("POST /jobs", user="ann")
+        for answer in (poll, in_chunks):
+
+            async def breaks_the_store(visit: Visit, answer: bytes = answer) -> None:
+                rename(tmp_path, "holds", "gone")
+                await visit.send(answer)
+
+            wire.backend.script = breaks_the_store
+            client = await wire.start("GET /jobs/j1", "Connection: close", user="ann")
+            assert (await client.answer()).body == b'{"status": "failed"}'
+            assert await client.rest() == b""
+            rename(tmp_path, "gone", "holds")
+            assert await wire.spent() == CHEAP
+        wire.backend.script = answering(poll)
+        await wire.ask("GET /jobs/j1", user="ann")
+        await wire.settled_at(0)
 
 
 def rename(folder: Path, table: str, name: str) -> None:

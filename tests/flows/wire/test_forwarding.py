@@ -101,8 +101,9 @@ async def test_a_length_stays_a_length_and_chunks_stay_chunks(wire: Wire) -> Non
 async def test_a_body_that_was_read_ahead_arrives_whole(wire: Wire) -> None:
     """The bytes that were judged are the bytes that arrive, odd spacing and all."""
     body = b'  { "model" : "cheap", "x": 1e0 }\r\n'
-    await wire.ask("POST /buy", body=body, user="ann")
-    await wire.ask("POST /buy", "Transfer-Encoding: chunked", body=chunked(body[:5], body[5:]), user="ann")
+    as_json = "Content-Type: application/json"
+    await wire.ask("POST /buy", as_json, body=body, user="ann")
+    await wire.ask("POST /buy", as_json, "Transfer-Encoding: chunked", body=chunked(body[:5], body[5:]), user="ann")
     assert [message.body for message in wire.backend.requests] == [body, body]
 
 

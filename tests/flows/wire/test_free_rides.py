@@ -162,8 +162,7 @@ async def test_what_runs_while_an_account_is_frozen_is_paid(wire: Wire) -> None:
 
     wire.backend.script = waits
     client = await wire.start("POST /flat", user="ann")
-    while len(wire.backend.requests) < 2:
-        await asyncio.sleep(0.01)
+    await wire.until(lambda: len(wire.backend.requests) == 2)
     await change(wire, accounts.set_frozen, account_id, wire.services.now())
     go.set()
     assert (await client.answer()).values(b"x-farebox-charged") == [b"1"]

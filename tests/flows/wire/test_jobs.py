@@ -26,7 +26,7 @@ async def started(wire: Wire, job: Any = "j1", user: str = "ann") -> Message:
 
 
 def named(wire: Wire, job: Any) -> Any:
-    return f"{job}-{wire._test}" if isinstance(job, str) else job
+    return f"{job}-{wire.number}" if isinstance(job, str) else job
 
 
 async def polled(wire: Wire, script: Script, job: str = "j1", user: str = "ann", method: str = "GET") -> Message:
@@ -114,10 +114,10 @@ async def test_another_accounts_job_does_not_exist(wire: Wire) -> None:
     """404 for others, in any encoding of its id, and the backend is not asked."""
     await started(wire)
     before = len(wire.backend.requests)
-    for path in (f"/jobs/{named(wire, 'j1')}", f"/jobs/%6A1-{wire._test}", f"/jobs/{named(wire, 'j1')}?x=1"):
+    for path in (f"/jobs/{named(wire, 'j1')}", f"/jobs/%6A1-{wire.number}", f"/jobs/{named(wire, 'j1')}?x=1"):
         assert (await wire.ask(f"GET {path}", user="bob")).status == 404
     assert len(wire.backend.requests) == before
-    assert (await wire.ask(f"GET /jobs/%6A1-{wire._test}", user="ann")).status == 200
+    assert (await wire.ask(f"GET /jobs/%6A1-{wire.number}", user="ann")).status == 200
     wire.may_stay_open = 1
 
 
@@ -206,7 +206,7 @@ async def test_an_acceptance_that_cannot_be_read_is_charged(wire: Wire, answer: 
 
 async def test_a_number_is_an_id(wire: Wire) -> None:
     """Backends count as well; the path has the same digits."""
-    number = 900_000 + wire._test
+    number = 900_000 + wire.number
     await started(wire, number)
     wire.backend.script = saying({"status": "failed"})
     await wire.ask(f"GET /jobs/{number}", user="ann")
@@ -287,10 +287,11 @@ async def test_who_starts_a_job_and_leaves_has_started_it(wire: Wire, moment: st
     go.set()
     await heard.wait()
     wire.backend.reset()
-    for _ in range(500):
-        if [hold["job_id"] for hold in await wire.open_holds()] == [named(wire, "j1")]:
-            break
-        await asyncio.sleep(0.01)
+
+    async def bound() -> bool:
+        return [hold["job_id"] for hold in await wire.open_holds()] == [named(wire, "j1")]
+
+    await wire.until(bound)
     await polled(wire, saying({"status": "failed"}))
     await wire.settled_at(0)
 

@@ -43,7 +43,7 @@ async def all_is_well(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     assert (await wire.ask("GET /open/x")).status == 200
     faults = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]
     assert not faults
-    await wire._wait_for_holds(wire.may_stay_open)
+    await wire.until(lambda: wire.open_count(wire.may_stay_open))
 
 
 async def test_noise_from_clients(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
@@ -74,7 +74,7 @@ async def test_noise_from_backends(wire: Wire, caplog: pytest.LogCaptureFixture)
     streamed = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     lines = ["POST /buy", "POST /flat", "POST /jobs", "GET /jobs/x", "GET /jobs", "GET /open/x"]
     for number in range(150):
-        body = stated % (wire._test * 1000 + number)
+        body = stated % (wire.number * 1000 + number)
         answers = [
             json_answer(body, b"X-Farebox-Charged: 0", b"Set-Cookie: a=1"),
             json_answer(gzip.compress(body), b"Content-Encoding: gzip"),

@@ -216,7 +216,8 @@ async def test_a_refusal_in_a_row_of_requests_ends_the_row(wire: Wire) -> None:
 async def test_a_client_that_waits_is_told_after_admission(wire: Wire) -> None:
     """S03: 100 comes when the caller is known and, where the body is not needed for it, the price is held."""
     for line, held in (("POST /buy", 0), ("POST /flat", CHEAP), ("POST /open/x", 0)):
-        client = await wire.start(line, "Expect: 100-continue", "Content-Length: 18", user=line)
+        headers = ["Expect: 100-continue", "Content-Type: application/json", "Content-Length: 18"]
+        client = await wire.start(line, *headers, user=line)
         assert (await client.head()).status == 100
         assert await wire.spent(line) == held
         await client.send(order())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,19 +107,20 @@ class Wire:
     address: Address
     may_stay_open: int = 0
     """Holds that a test leaves open on purpose, such as those of unfinished jobs."""
-    _test: int = 0
+    number: int = 0
+    """Which test of its file this is."""
     _tokens: dict[str, str] = field(default_factory=dict)
     _clients: list[RawClient] = field(default_factory=list)
 
     def begin(self) -> None:
         """For the next test: an untouched backend, and users who have spent nothing."""
-        self._test += 1
+        self.number += 1
         self.may_stay_open = 0
         self.backend.reset()
 
     def name(self, user: str) -> str:
         """The id of a user of this test."""
-        return f"{user}-{self._test}"
+        return f"{user}-{self.number}"
 
     def bearer(self, user: str = "ann") -> str:
         """The user's credential, the same one for the whole test, as an ordinary client sends it."""
@@ -161,7 +162,7 @@ class Wire:
 
     async def settled_at(self, amount: int, user: str = "ann") -> None:
         """Wait until nothing is held any more; then what was spent is `amount`."""
-        await self._wait_for_holds(0)
+        await self.until(lambda: self.open_count(0))
         assert await self.spent(user) == amount
 
     async def open_holds(self) -> list[dict[str, Any]]:
@@ -173,12 +174,12 @@ class Wire:
         return self._ours(await self._read(reports.usage, None, None, 1000))
 
     def _ours(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [row for row in rows if row["user_id"].endswith(f"-{self._test}")]
+        return [row for row in rows if row["user_id"].endswith(f"-{self.number}")]
 
     async def end(self) -> None:
         """After a test: every client leaves, and no hold was forgotten."""
         await self.hang_up()
-        await self._wait_for_holds(self.may_stay_open)
+        await self.until(lambda: self.open_count(self.may_stay_open))
 
     async def verify(self) -> None:
         """The ledger obeys its laws."""
@@ -190,12 +191,17 @@ class Wire:
             await client.close()
         self._clients.clear()
 
-    async def _wait_for_holds(self, count: int) -> None:
+    async def until(self, what: Callable[[], bool | Awaitable[bool]]) -> None:
+        """Wait for something that comes about by itself."""
         for _ in range(PATIENCE_S * 100):
-            if len(await self.open_holds()) <= count:
-                break
+            found = what()
+            if found if isinstance(found, bool) else await found:
+                return
             await asyncio.sleep(0.01)
-        assert len(await self.open_holds()) == count
+        raise AssertionError("it did not come about")
+
+    async def open_count(self, count: int) -> bool:
+        return len(await self.open_holds()) == count
 
     async def _read(self, query: Any, *args: Any) -> Any:
         return await self.services.store.database.read(query, *args)
