@@ -13,8 +13,9 @@ from sqlalchemy import Connection, Row
 from policies.callers import Account
 from policies.terms import AccountId, AccountKind, UserId
 from store.batch import run_batch
+from store.open_holds import taken_by_open_holds
 from store.subscriptions import bump_revision, current
-from store.tables import accounts, users
+from store.tables import accounts, credit_grants, users
 from store.verbs import GrantCredits, GrantSource
 
 WELCOME_KEY = "welcome"
@@ -87,7 +88,7 @@ def set_frozen(connection: Connection, account_id: int, frozen_at: datetime | No
 
 
 def page(connection: Connection, after: int, limit: int) -> list[dict[str, Any]]:
-    """Accounts with a user each, in the order of their ids, for operators."""
+    """Accounts with a user each, in the order of their ids, for operators: with what each has `available`."""
     query = (
         sa.select(accounts, users.c.id.label("user_id"), users.c.email)
         .join(users, users.c.account_id == accounts.c.id, isouter=True)
@@ -95,4 +96,11 @@ def page(connection: Connection, after: int, limit: int) -> list[dict[str, Any]]
         .order_by(accounts.c.id)
         .limit(limit)
     )
-    return [dict(row) for row in connection.execute(query).mappings()]
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    ids = [row["id"] for row in rows]
+    grants = credit_grants.c
+    unspent = sa.select(grants.account_id, sa.func.sum(grants.unspent)).where(grants.account_id.in_(ids))
+    rows_of = connection.execute(unspent.where(sa.text("NOT spent")).group_by(grants.account_id))
+    posted = {account_id: int(total) for account_id, total in rows_of}
+    held = taken_by_open_holds(connection, ids).credits
+    return [{**row, "available": posted.get(row["id"], 0) - held[row["id"]]} for row in rows]

@@ -1,8 +1,8 @@
 """The decisions of the ledger: rows in memory, verbs applied to them in order, changes remembered. No SQL, no clock.
 
-A batch of verbs is decided on one Book: the rows concerned are locked and loaded into it, each verb is applied in
-arrival order, and the changed rows are written back in one transaction (`store.batch`). A large request that is
-refused changes nothing and so does not stand in the way of a small one behind it.
+A batch of verbs is decided on one Book: the rows concerned are locked and loaded into it (`store.loading`), each verb
+is applied in arrival order, and what has changed is written back (`store.writing`), in one transaction. A large request
+that is refused changes nothing and so does not stand in the way of a small one behind it.
 
 The law it keeps is that of `policies.holds`: a hold ends once, and whoever comes later reads the stored outcome. What
 it did not use goes back to exactly the grants or windows that it came from.
@@ -16,6 +16,7 @@ from typing import Any
 
 from policies.holds import HoldState, may_move
 from policies.terms import AccountId, Funding, HoldId, OnDeadline
+from store.columns import json_text, json_value, to_micros
 from store.credit_book import CreditBook
 from store.quota_book import QuotaBook
 from store.rows import AccountRow, HoldRow
@@ -49,12 +50,13 @@ class Book:
     accounts: dict[AccountId, AccountRow] = field(default_factory=dict)
     holds: dict[HoldId, HoldRow] = field(default_factory=dict)
     jobs: set[tuple[str, str]] = field(default_factory=set)
+    opened: list[tuple[HoldRow, Reserve]] = field(default_factory=list)
     usage: list[tuple[HoldRow, Usage]] = field(default_factory=list)
 
     @classmethod
     def at(cls, now: datetime) -> Book:
         """An empty book."""
-        return cls(now, CreditBook(now), QuotaBook(now))
+        return cls(now, CreditBook(to_micros(now)), QuotaBook(now))
 
     def apply(self, verb: Verb) -> Outcome:
         """The answer to one verb, with its effect on the rows."""
@@ -107,36 +109,35 @@ class Book:
         return self.credits.take(account, verb.credits)
 
     def _new_hold(self, account: AccountRow, verb: Reserve, funding: Funding, taken: dict[str, Any]) -> HoldRow:
-        amount = verb.quota if funding is Funding.QUOTA else verb.credits
-        if funding is Funding.CREDITS:
-            self.credits.hold(account, amount)
         hold = HoldRow(
             id=verb.hold_id,
             account_id=account.id,
             state=HoldState.RESERVED,
             funding=funding,
-            amount=amount,
+            amount=verb.quota if funding is Funding.QUOTA else verb.credits,
             settled_amount=0,
             refunded_amount=0,
             taken=taken,
-            request=verb.request,
+            model_key=verb.request.model_key,
+            route_id=verb.request.route_id,
+            units=json_text(verb.request.units),
             job_id=None,
             on_deadline=verb.on_deadline,
-            deadline=verb.deadline,
-            created_at=self.now,
+            deadline=to_micros(verb.deadline),
             new=True,
         )
         self.holds[hold.id] = hold
+        self.opened.append((hold, verb))
         return hold
 
     def _bind(self, account: AccountRow, hold: HoldRow, verb: BindJob) -> Outcome:
         if hold.state is not HoldState.RESERVED:
             return Refused.NOT_OPEN
-        job = (hold.request.route_id, verb.job_id)
+        job = (hold.route_id, verb.job_id)
         if hold.job_id != verb.job_id and job in self.jobs:
             return Refused.JOB_TAKEN
         self.jobs.add(job)
-        hold.job_id, hold.deadline, hold.on_deadline = verb.job_id, verb.deadline, verb.on_deadline
+        hold.job_id, hold.deadline, hold.on_deadline = verb.job_id, to_micros(verb.deadline), verb.on_deadline
         hold.changed = True
         return self._open(account, hold)
 
@@ -152,10 +153,10 @@ class Book:
     def _expire(self, account: AccountRow, hold: HoldRow) -> Outcome:
         if not may_move(hold.state, HoldState.EXPIRED):
             return self._ended(account, hold, changed=False)
-        if hold.deadline > self.now:
+        if hold.deadline > to_micros(self.now):
             return Refused.NOT_DUE
         if hold.on_deadline is OnDeadline.QUOTE:
-            usage = Usage(hold.request.units, estimated=True)
+            usage = Usage(json_value(hold.units), estimated=True)
             return self._settle(account, hold, Settle(hold.id, account.id, None, usage, "deadline"))
         return self._give_back(account, hold, HoldState.EXPIRED, "deadline")
 
@@ -172,8 +173,8 @@ class Book:
             charged = self.quota.spend(hold, min(wanted, hold.amount))
         else:
             charged = self.credits.spend(account, hold, wanted)
-        hold.state, hold.settled_amount, hold.end_reason, hold.ended_at = state, charged, reason, self.now
-        hold.changed = True
+        hold.state, hold.settled_amount, hold.end_reason = state, charged, reason
+        hold.ended_at, hold.changed = to_micros(self.now), True
 
     def _refund(self, account: AccountRow, hold: HoldRow, verb: Refund) -> Outcome:
         if hold.state is not HoldState.SETTLED:
@@ -197,14 +198,14 @@ class Book:
         assert verb.amount > 0, "amounts of grants are checked where they are read"
         earlier = self.credits.with_key(account, verb.key)
         if earlier is not None:
-            return Granted(earlier.id, earlier.amount, account.posted, changed=False)
+            return Granted(earlier.id, earlier.amount, self.credits.posted(account), changed=False)
         self.credits.grant(account, verb)
-        return Granted(verb.grant_id, verb.amount, account.posted, changed=True)
+        return Granted(verb.grant_id, verb.amount, self.credits.posted(account), changed=True)
 
     def _deduct(self, account: AccountRow, verb: Deduct) -> Outcome:
         assert verb.amount > 0, "amounts of operators are checked where they are read"
         refusal = self.credits.deduct(account, verb.amount, verb.description)
-        return refusal or Granted(0, -verb.amount, account.posted, changed=True)
+        return refusal or Granted(0, -verb.amount, self.credits.posted(account), changed=True)
 
     # Answers.
 
@@ -217,4 +218,4 @@ class Book:
 
     def _available(self, account: AccountRow, hold: HoldRow) -> int:
         """What is left of the hold's funding: micro-credits of the account, or units of the tightest window."""
-        return self.quota.left(hold) if hold.funding is Funding.QUOTA else account.posted - account.pending
+        return self.quota.left(hold) if hold.funding is Funding.QUOTA else self.credits.available(account)

@@ -1,17 +1,17 @@
 """The credits of the accounts in a Book: grants that are taken from in order, and entries that explain every change.
 
-Posted is the sum of an account's entries; pending is the sum of its open holds; the grants' remaining and held parts
-add up to posted. Nothing is taken that is not there, and nothing is given back elsewhere than where it came from.
+Posted is what the grants have left, and the sum of the entries; what can be spent is posted less what open holds have
+taken. Nothing is taken that is not there, and nothing is given back elsewhere than where it came from.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from policies.terms import AccountId, HoldId
+from store.columns import to_micros
 from store.rows import AccountRow, Entry, EntryKind, GrantRow, HoldRow, hold_total
 from store.verbs import GrantCredits, LacksCredits
 
@@ -20,7 +20,8 @@ from store.verbs import GrantCredits, LacksCredits
 class CreditBook:
     """Grants and new entries of the accounts that a batch concerns."""
 
-    now: datetime
+    now: int
+    """Microseconds since 1970, as in the rows."""
     grants: dict[int, GrantRow] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     _of_account: defaultdict[AccountId, list[GrantRow]] = field(default_factory=lambda: defaultdict(list))
@@ -34,6 +35,17 @@ class CreditBook:
         """The grant that was made with an idempotency key, if it was."""
         return next((grant for grant in self._of_account[account.id] if grant.key == key), None)
 
+    def posted(self, account: AccountRow) -> int:
+        """What the account has, with what open holds have taken of it."""
+        return sum(grant.remaining + grant.held for grant in self._of_account[account.id])
+
+    def available(self, account: AccountRow) -> int:
+        return sum(grant.remaining for grant in self._of_account[account.id])
+
+    def lapsing(self) -> set[AccountId]:
+        """Accounts with a grant whose time is over, for which an entry may have to be appended."""
+        return {row.account_id for row in self.grants.values() if self._lapsed(row)}
+
     def grant(self, account: AccountRow, verb: GrantCredits) -> None:
         self.add(
             GrantRow(
@@ -46,9 +58,8 @@ class CreditBook:
                 held=0,
                 priority=verb.priority,
                 effective_at=self.now,
-                expires_at=verb.expires_at,
+                expires_at=None if verb.expires_at is None else to_micros(verb.expires_at),
                 description=verb.description,
-                new=True,
             )
         )
         self._post(account, EntryKind.GRANT, verb.amount, verb.description, grant_id=verb.grant_id)
@@ -65,15 +76,9 @@ class CreditBook:
             if part:
                 grant.remaining -= part
                 grant.held += part
-                grant.changed = True
                 taken.append([grant.id, part])
                 amount -= part
         return {"grants": taken}
-
-    def hold(self, account: AccountRow, amount: int) -> None:
-        """What was taken is pending until its hold ends."""
-        account.pending += amount
-        account.changed = True
 
     def spend(self, account: AccountRow, hold: HoldRow, wanted: int) -> int:
         """Spend from the grants of a hold, first taken first; return what is over. Returns what was charged.
@@ -88,12 +93,9 @@ class CreditBook:
             spent = min(part, to_spend)
             grant.held -= part
             grant.remaining += part - spent
-            grant.changed = True
             to_spend -= spent
-        account.pending -= hold.amount
-        account.changed = True
         if charged:
-            self._post(account, EntryKind.USAGE, -charged, hold.request.model_key, hold_id=hold.id)
+            self._post(account, EntryKind.USAGE, -charged, hold.model_key, hold_id=hold.id)
         self.expire_lapsed(account)
         return charged
 
@@ -119,7 +121,6 @@ class CreditBook:
             skip -= already
             back = min(part - already, left)
             grant.remaining += back
-            grant.changed = True
             left -= back
         self._post(account, EntryKind.REFUND, amount, reason, hold_id=hold.id)
         # What went back to a grant that has lapsed meanwhile is not available.
@@ -138,14 +139,16 @@ class CreditBook:
     def expire_lapsed(self, account: AccountRow) -> None:
         """Book what has lapsed unspent. Done whenever an account is touched, so no job has to come first."""
         for grant in self._of_account[account.id]:
-            if grant.remaining and grant.expires_at is not None and grant.expires_at <= self.now:
+            if grant.remaining and self._lapsed(grant):
                 lapsed, grant.remaining = grant.remaining, 0
-                grant.changed = True
                 self._post(account, EntryKind.EXPIRE, -lapsed, grant.description, grant_id=grant.id)
 
     def _spendable(self, account: AccountRow) -> list[GrantRow]:
         grants = self._of_account[account.id]
         return [grant for grant in grants if grant.remaining > 0 and grant.effective_at <= self.now]
+
+    def _lapsed(self, grant: GrantRow) -> bool:
+        return grant.expires_at is not None and grant.expires_at <= self.now
 
     def _post(
         self,
@@ -157,10 +160,9 @@ class CreditBook:
         hold_id: HoldId | None = None,
         grant_id: int | None = None,
     ) -> None:
-        """Append an entry: the only way a posted balance changes."""
-        account.posted += amount
+        """Append the entry of a change that was just made to the grants: no other change is there."""
+        assert account.version is not None, "loading knows which accounts may get an entry"
         account.version += 1
-        account.changed = True
         self.entries.append(
-            Entry(account.id, account.version, kind, amount, account.posted, hold_id, grant_id, description)
+            Entry(account.id, account.version, kind, amount, self.posted(account), hold_id, grant_id, description)
         )

@@ -1,22 +1,30 @@
-"""Statements of the hot path: written in SQLAlchemy Core, compiled once for each dialect, run with plain values.
+"""Statements of the hot path: their text is made once for each dialect, and they are run with plain values.
 
 Core's way from a statement to the driver costs ten times what SQLite needs for the statement itself. A prepared one
 has its text and the order of its parameters at hand; the values it is given are already what the driver takes.
+
+Reading asks for a list of keys in one parameter. Writing hands over many rows at once: PostgreSQL gets one array for
+each column, SQLite a VALUES list. A row at a time would be many statements, and between any two of them SQLite's driver
+lets another thread of Python go first.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 
 AnyOf = Callable[[sa.Column[Any], str], sa.ColumnElement[bool]]
 """Makes the condition that a BIGINT column is among the integers of a parameter."""
+
+MAX_ROWS = 64
+"""Rows in one VALUES list: with at most 25 columns far below SQLite's 32 766 parameters."""
 
 
 def _any_of(dialect: Dialect) -> AnyOf:
@@ -28,48 +36,84 @@ def _any_of(dialect: Dialect) -> AnyOf:
             return column.in_(sa.select(listed.c.value))
 
         return in_json
-    return lambda column, name: column == sa.any_(bindparam(name, type_=ARRAY(sa.BigInteger)))
+    return lambda column, name: column == sa.any_(bindparam(name, type_=postgresql.ARRAY(sa.BigInteger)))
 
 
-class Prepared:
-    """One statement. `build` gets the dialect's way of asking for a list."""
+class Reading:
+    """A SELECT whose parameters are lists of integers. `build` gets the dialect's way of asking for a list."""
 
-    def __init__(self, build: Callable[[AnyOf], sa.Select[Any] | sa.Insert | sa.Update]) -> None:
+    def __init__(self, build: Callable[[AnyOf], sa.Select[Any]]) -> None:
         self._build = build
         self._compiled: dict[str, tuple[str, tuple[str, ...]]] = {}
 
-    def _text(self, connection: Connection) -> tuple[str, tuple[str, ...]]:
+    def rows(self, connection: Connection, lists: Mapping[str, Sequence[int]]) -> Sequence[Sequence[Any]]:
         dialect = connection.dialect
         found = self._compiled.get(dialect.name)
         if found is None:
             compiled = self._build(_any_of(dialect)).compile(dialect=dialect)
             assert compiled.positiontup is not None, "both drivers take parameters by position"
             found = self._compiled[dialect.name] = (str(compiled), tuple(compiled.positiontup))
-        return found
-
-    def rows(self, connection: Connection, lists: Mapping[str, Sequence[int]]) -> Sequence[Sequence[Any]]:
-        """The rows of a SELECT whose parameters are lists of integers."""
-        text, names = self._text(connection)
-        as_json = connection.dialect.name == "sqlite"
+        text, names = found
+        as_json = dialect.name == "sqlite"
         values = tuple(json.dumps(lists[name]) if as_json else list(lists[name]) for name in names)
         return connection.exec_driver_sql(text, values).all()
 
-    def run(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-        """The statement once for each row of values; nothing when there are none."""
-        text, names = self._text(connection)
-        values = [tuple(row[name] for name in names) for row in rows]
-        if values:
-            connection.exec_driver_sql(text, values)
+
+class Writing:
+    """A statement that takes a set of rows. In `text`, `{rows}` stands for them: a table v with column1, column2, …"""
+
+    def __init__(self, columns: Sequence[sa.Column[Any]], text: str) -> None:
+        self._kinds = tuple(column.type.compile(_POSTGRESQL) for column in columns)
+        self._text = text
+
+    def run(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
+        """All rows, or nothing when there are none."""
+        if not rows:
+            return
+        if connection.dialect.name == "sqlite":
+            for start, size in _portions(len(rows)):
+                values = tuple(value for row in rows[start : start + size] for value in row)
+                connection.exec_driver_sql(_with_values(self._text, len(self._kinds), size), values)
+        else:
+            connection.exec_driver_sql(_with_arrays(self._text, self._kinds), tuple(map(list, zip(*rows, strict=True))))
 
 
-def inserting(table: sa.Table) -> Prepared:
-    """An INSERT with a value for every column."""
-    return Prepared(lambda _: sa.insert(table).values({column.name: bindparam(column.name) for column in table.c}))
+_POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
-def updating(table: sa.Table, changed: Sequence[str], *guards: sa.ColumnElement[bool]) -> Prepared:
-    """An UPDATE of the columns `changed`, by primary key; `guards` must hold as well."""
-    values = {name: bindparam(name, type_=table.c[name].type) for name in changed}
-    # A parameter may not have the name of a column that the statement sets, hence the prefix.
-    keys = [column == bindparam(f"where_{column.name}", type_=column.type) for column in table.primary_key]
-    return Prepared(lambda _: sa.update(table).where(*keys, *guards).values(values))
+def _portions(count: int) -> list[tuple[int, int]]:
+    """Start and size of the portions of `count` rows. Sizes are powers of two, so that few texts are prepared."""
+    portions, start = [], 0
+    while start < count:
+        size = min(1 << ((count - start).bit_length() - 1), MAX_ROWS)
+        portions.append((start, size))
+        start += size
+    return portions
+
+
+@lru_cache(maxsize=256)
+def _with_values(text: str, columns: int, rows: int) -> str:
+    row = f"({','.join('?' * columns)})"
+    return text.replace("{rows}", f"(VALUES {','.join([row] * rows)}) AS v")
+
+
+@lru_cache(maxsize=64)
+def _with_arrays(text: str, kinds: tuple[str, ...]) -> str:
+    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(kinds, 1))
+    names = ", ".join(f"column{number}" for number in range(1, len(kinds) + 1))
+    return text.replace("{rows}", f"unnest({arrays}) AS v({names})")
+
+
+def inserting(table: sa.Table) -> Writing:
+    """Rows with a value for every column."""
+    names = ", ".join(f'"{column.name}"' for column in table.columns)
+    return Writing(list(table.columns), f"INSERT INTO {table.name} ({names}) SELECT * FROM {{rows}}")
+
+
+def updating(table: sa.Table, changed: Sequence[str], guard: str = "") -> Writing:
+    """Rows that begin with the primary key and go on with the columns `changed`; `guard` must hold as well."""
+    keys = list(table.primary_key)
+    where = " AND ".join(f'{table.name}."{key.name}" = v.column{number}' for number, key in enumerate(keys, 1))
+    values = ", ".join(f'"{name}" = v.column{number}' for number, name in enumerate(changed, len(keys) + 1))
+    columns = [*keys, *(table.columns[name] for name in changed)]
+    return Writing(columns, f"UPDATE {table.name} SET {values} FROM {{rows}} WHERE {where}{guard}")

@@ -33,7 +33,6 @@ class QuotaBook:
                 return LacksQuota(window.key[2], window.used + window.held, window.limit, window.end)
         for window in windows:
             window.held += units
-            window.changed = True
         return {"windows": [[window.key[2], window.key[1].isoformat()] for window in windows]}
 
     def _window(self, account: AccountRow, metric: Metric, limit: int, terms: QuotaTerms) -> WindowRow:
@@ -53,7 +52,7 @@ class QuotaBook:
         for window in self._of(hold):
             window.held -= hold.amount
             window.used += units
-            window.changed = True
+            window.changed = window.changed or units > 0
         return units
 
     def refund(self, hold: HoldRow, units: int) -> None:

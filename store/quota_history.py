@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from policies.terms import AccountId
-from store.tables import quota_windows
+from store.open_holds import IS_OPEN
+from store.tables import holds, quota_windows
 
 
 def accounts_with_windows_before(connection: Connection, end: datetime, after: int, limit: int) -> list[AccountId]:
@@ -33,4 +34,6 @@ def drop_windows(connection: Connection, accounts: Sequence[AccountId], end: dat
 
 
 def _droppable(end: datetime) -> sa.ColumnElement[bool]:
-    return (quota_windows.c.window_end <= end) & (quota_windows.c.held == 0)
+    windows = quota_windows.c
+    held = sa.exists().where(holds.c.account_id == windows.account_id, IS_OPEN, holds.c.created_at < windows.window_end)
+    return (windows.window_end <= end) & ~held

@@ -13,9 +13,12 @@ from sqlalchemy import Connection
 from policies.terms import AccountId, HoldId, Metric
 from policies.windows import Window, window_at
 from store.ids import first_id_at
-from store.tables import accounts, credit_grants, holds, ledger_entries, quota_windows, usage_events
+from store.open_holds import taken_by_open_holds
+from store.tables import credit_grants, holds, ledger_entries, quota_windows, usage_events
 
 Row = dict[str, Any]
+
+_UNSPENT = sa.text("NOT spent")
 
 _refunded = sa.func.coalesce(holds.c.refunded_amount, 0)
 """Of a usage event joined with its hold."""
@@ -23,7 +26,10 @@ _refunded = sa.func.coalesce(holds.c.refunded_amount, 0)
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """In micro-credits. `available` is what a new request may spend: grants that have lapsed do not count."""
+    """In micro-credits. `posted` is what grants have left, `pending` what open holds have taken of it.
+
+    `available` is what a new request may spend: grants that have lapsed do not count.
+    """
 
     posted: int
     pending: int
@@ -31,24 +37,31 @@ class Balance:
 
 
 def balance(connection: Connection, account_id: int, now: datetime) -> Balance:
-    row = connection.execute(sa.select(accounts.c.posted, accounts.c.pending).where(accounts.c.id == account_id)).one()
-    grants = credit_grants.c
-    spendable = (grants.effective_at <= now) & (grants.expires_at.is_(None) | (grants.expires_at > now))
-    total = sa.select(sa.func.coalesce(sa.func.sum(grants.remaining), 0)).where(
-        grants.account_id == account_id, (grants.remaining > 0) | (grants.held > 0), spendable
+    columns = credit_grants.c
+    query = sa.select(columns.id, columns.unspent, columns.effective_at, columns.expires_at)
+    rows = connection.execute(query.where(columns.account_id == account_id, _UNSPENT)).all()
+    taken = taken_by_open_holds(connection, [account_id])
+    available = sum(
+        row.unspent - taken.grants[row.id]
+        for row in rows
+        if row.effective_at <= now and (row.expires_at is None or row.expires_at > now)
     )
-    return Balance(row.posted, row.pending, int(connection.execute(total).scalar_one()))
+    return Balance(sum(row.unspent for row in rows), taken.credits[AccountId(account_id)], available)
 
 
 def grants(connection: Connection, account_id: int) -> list[Row]:
-    """The grants that have anything left, in spend order."""
+    """The grants that have anything left, in spend order: with what is `held` of it, and the `remaining` rest."""
     columns = credit_grants.c
     query = (
         sa.select(credit_grants)
-        .where(columns.account_id == account_id, (columns.remaining > 0) | (columns.held > 0))
+        .where(columns.account_id == account_id, _UNSPENT)
         .order_by(columns.priority, columns.expires_at.is_(None), columns.expires_at, columns.id)
     )
-    return _rows(connection, query)
+    held = taken_by_open_holds(connection, [account_id]).grants
+    return [
+        {**row, "held": held[row["id"]], "remaining": row["unspent"] - held[row["id"]]}
+        for row in _rows(connection, query)
+    ]
 
 
 def entries(connection: Connection, account_id: int, before: int | None, limit: int) -> list[Row]:
@@ -66,21 +79,23 @@ def entries(connection: Connection, account_id: int, before: int | None, limit: 
 def window(connection: Connection, account_id: int, metric: Metric, now: datetime) -> tuple[Window, int, int]:
     """The window of `now`, with what was used of it and what is held in it."""
     current = window_at(metric, now)
-    query = sa.select(quota_windows.c.used, quota_windows.c.held).where(
+    query = sa.select(quota_windows.c.used).where(
         quota_windows.c.account_id == account_id,
         quota_windows.c.window_start == current.start,
         quota_windows.c.metric == metric,
     )
-    row = connection.execute(query).first()
-    return (current, row.used, row.held) if row is not None else (current, 0, 0)
+    held = taken_by_open_holds(connection, [account_id]).windows[AccountId(account_id), current.start, metric]
+    return current, connection.execute(query).scalar() or 0, held
 
 
 def windows(connection: Connection, account_id: int, since: datetime) -> list[Row]:
-    """The windows since a moment, newest first."""
+    """The windows since a moment, newest first, each with what is `held` in it."""
     query = sa.select(quota_windows).where(
         quota_windows.c.account_id == account_id, quota_windows.c.window_start >= since
     )
-    return _rows(connection, query.order_by(quota_windows.c.window_start.desc(), quota_windows.c.metric))
+    rows = _rows(connection, query.order_by(quota_windows.c.window_start.desc(), quota_windows.c.metric))
+    held = taken_by_open_holds(connection, [account_id]).windows
+    return [{**row, "held": held[AccountId(account_id), row["window_start"], Metric(row["metric"])]} for row in rows]
 
 
 def breakdown(connection: Connection, account_id: int, since: datetime, until: datetime) -> list[Row]:

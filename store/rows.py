@@ -1,15 +1,18 @@
-"""The rows of the ledger in memory, as a Book works on them. `new` and `changed` say what has to be written back."""
+"""The rows of the ledger in memory, as a Book works on them. They know what has to be written back.
+
+Moments are microseconds since 1970, as they are stored: nothing is converted that is only compared.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from math import inf
 from typing import Any
 
 from policies.holds import HoldState
 from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
-from store.verbs import Request
 
 
 class EntryKind(StrEnum):
@@ -24,16 +27,20 @@ class EntryKind(StrEnum):
 
 @dataclass(slots=True)
 class AccountRow:
+    """`version` is the number of the newest entry; None where the batch has no reason to append one."""
+
     id: AccountId
-    posted: int
-    pending: int
-    version: int
     revision: int
-    changed: bool = False
+    version: int | None = None
 
 
 @dataclass(slots=True)
 class GrantRow:
+    """What is left of a grant: `remaining` can be spent, `held` is what open holds have taken.
+
+    Only their sum is stored, as `unspent`; `stored` is what it was, or None for a grant that is new.
+    """
+
     id: int
     account_id: AccountId
     key: str
@@ -42,15 +49,18 @@ class GrantRow:
     remaining: int
     held: int
     priority: int
-    effective_at: datetime
-    expires_at: datetime | None
+    effective_at: int
+    expires_at: int | None
     description: str
-    new: bool = False
-    changed: bool = False
+    stored: int | None = None
+
+    @property
+    def unspent(self) -> int:
+        return self.remaining + self.held
 
     def spend_order(self) -> tuple[int, float, int]:
         """Lowest priority number first, then what expires soonest, then the oldest."""
-        return self.priority, self.expires_at.timestamp() if self.expires_at else float("inf"), self.id
+        return self.priority, inf if self.expires_at is None else self.expires_at, self.id
 
 
 WindowKey = tuple[AccountId, datetime, Metric]
@@ -58,6 +68,8 @@ WindowKey = tuple[AccountId, datetime, Metric]
 
 @dataclass(slots=True)
 class WindowRow:
+    """`held` is what open holds have taken, and is not stored."""
+
     key: WindowKey
     end: datetime
     limit: int
@@ -78,12 +90,14 @@ class HoldRow:
     settled_amount: int
     refunded_amount: int
     taken: dict[str, Any]
-    request: Request
+    model_key: str
+    route_id: str
+    units: str
+    """JSON, as it is stored."""
     job_id: str | None
     on_deadline: OnDeadline
-    deadline: datetime
-    created_at: datetime
-    ended_at: datetime | None = None
+    deadline: int
+    ended_at: int | None = None
     end_reason: str | None = None
     new: bool = False
     changed: bool = False
@@ -106,9 +120,11 @@ def hold_total(hold: HoldRow) -> int:
     return sum(part for _, part in hold.taken["grants"])
 
 
+def windows_in(account_id: AccountId, taken: dict[str, Any]) -> list[WindowKey]:
+    """The windows that something was taken from; none when credits fund it."""
+    return [(account_id, datetime.fromisoformat(start), Metric(metric)) for metric, start in taken.get("windows", ())]
+
+
 def window_keys(hold: HoldRow) -> list[WindowKey]:
-    """The windows that a hold took from; none when credits fund it."""
-    return [
-        (hold.account_id, datetime.fromisoformat(start), Metric(metric))
-        for metric, start in hold.taken.get("windows", ())
-    ]
+    """The windows that a hold took from."""
+    return windows_in(hold.account_id, hold.taken)

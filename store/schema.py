@@ -68,7 +68,7 @@ async def migrate(url: str) -> tuple[str | None, str | None]:
 def _upgrade_sqlite(url: sa.URL) -> tuple[str | None, str | None]:
     """In one thread: the asyncio driver leaves a thread of its own behind when a file cannot be opened."""
     engine = sa.create_engine(url.set(drivername="sqlite"), poolclass=NullPool)
-    prepare_sqlite(engine, begin="BEGIN IMMEDIATE")
+    prepare_sqlite(engine, begin="BEGIN IMMEDIATE", foreign_keys=False)
     with engine.connect() as connection:
         return _upgrade(connection)
 
@@ -83,5 +83,8 @@ def _upgrade(connection: Connection) -> tuple[str | None, str | None]:
     before = MigrationContext.configure(connection).get_current_revision()
     _refuse_newer(before)
     command.upgrade(config, "head")
+    if connection.dialect.name == "sqlite":
+        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+        assert not broken, f"a migration has left rows that refer to nothing: {broken[:10]}"
     connection.commit()
     return before, MigrationContext.configure(connection).get_current_revision()

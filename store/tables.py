@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, Text, UniqueConstraint
 
 from store.columns import Id, Json, Moment, metadata
+from store.ledger_tables import credit_grants, holds, ledger_entries, quota_windows, usage_events
 
 __all__ = [
     "accounts",
@@ -122,18 +123,15 @@ accounts = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("kind", Text, nullable=False),
-    Column("posted", sa.BigInteger, nullable=False, default=0),
-    Column("pending", sa.BigInteger, nullable=False, default=0),
-    Column("version", sa.BigInteger, nullable=False, default=0),
     Column("revision", sa.BigInteger, nullable=False, default=0),
-    Column("may_overdraw", sa.Boolean, nullable=False, default=False),
     Column("tags", Json, nullable=False),
     Column("frozen_at", Moment),
     Column("created_at", Moment, nullable=False),
-    CheckConstraint("pending >= 0", name="pending"),
-    CheckConstraint("posted - pending >= 0 OR may_overdraw", name="available"),
 )
-"""`version` numbers the account's ledger entries; `revision` counts changes of what a decision depends on."""
+"""`revision` counts changes of what a decision depends on. The row is also the lock of everything the account has.
+
+There is no balance here: it is what the grants have left. A request that pays therefore never writes this row.
+"""
 
 users = Table(
     "users",
@@ -202,119 +200,3 @@ subscription_events = Table(
     Column("at", Moment, nullable=False),
     sqlite_with_rowid=False,
 )
-
-credit_grants = Table(
-    "credit_grants",
-    metadata,
-    Column("id", Id, primary_key=True),
-    Column("account_id", sa.BigInteger, ForeignKey("accounts.id"), nullable=False),
-    Column("key", Text, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("amount", sa.BigInteger, nullable=False),
-    Column("remaining", sa.BigInteger, nullable=False),
-    Column("held", sa.BigInteger, nullable=False),
-    Column("priority", sa.Integer, nullable=False),
-    Column("effective_at", Moment, nullable=False),
-    Column("expires_at", Moment),
-    Column("description", Text, nullable=False),
-    Column("created_at", Moment, nullable=False),
-    UniqueConstraint("account_id", "key"),
-    CheckConstraint("remaining >= 0 AND held >= 0 AND remaining + held <= amount", name="parts"),
-)
-_ALIVE = sa.text("remaining > 0 OR held > 0")
-Index("ix_credit_grants_alive", credit_grants.c.account_id, sqlite_where=_ALIVE, postgresql_where=_ALIVE)
-
-holds = Table(
-    "holds",
-    metadata,
-    Column("id", Id, primary_key=True, autoincrement=False),
-    Column("account_id", sa.BigInteger, nullable=False),
-    Column("user_id", Text, nullable=False),
-    Column("key_id", Text),
-    Column("state", Text, nullable=False),
-    Column("funding", Text, nullable=False),
-    Column("amount", sa.BigInteger, nullable=False),
-    Column("settled_amount", sa.BigInteger, nullable=False, default=0),
-    Column("refunded_amount", sa.BigInteger, nullable=False, default=0),
-    Column("taken", Json, nullable=False),
-    Column("model_key", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("route_id", Text, nullable=False),
-    Column("policy_revision", Text, nullable=False),
-    Column("rule", Text, nullable=False),
-    Column("price_version", sa.Integer, nullable=False),
-    Column("units", Json, nullable=False),
-    Column("job_id", Text),
-    Column("on_deadline", Text, nullable=False),
-    Column("deadline", Moment, nullable=False),
-    Column("created_at", Moment, nullable=False),
-    Column("ended_at", Moment),
-    Column("end_reason", Text),
-    CheckConstraint("amount >= 0 AND refunded_amount >= 0 AND refunded_amount <= settled_amount", name="amounts"),
-)
-"""The id is the request's id as well: one request, one hold. `taken` is the exact provenance of the amount."""
-_OPEN = sa.text("state = 'reserved'")
-Index("ix_holds_open", holds.c.deadline, sqlite_where=_OPEN, postgresql_where=_OPEN)
-_HAS_JOB = sa.text("job_id IS NOT NULL")
-Index(
-    "uq_holds_job",
-    holds.c.route_id,
-    holds.c.job_id,
-    unique=True,
-    sqlite_where=_HAS_JOB,
-    postgresql_where=_HAS_JOB,
-)
-
-ledger_entries = Table(
-    "ledger_entries",
-    metadata,
-    Column("account_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
-    Column("kind", Text, nullable=False),
-    Column("amount", sa.BigInteger, nullable=False),
-    Column("balance_after", sa.BigInteger, nullable=False),
-    Column("hold_id", sa.BigInteger),
-    Column("grant_id", sa.BigInteger),
-    Column("description", Text, nullable=False),
-    Column("at", Moment, nullable=False),
-    sqlite_with_rowid=False,
-)
-"""Append-only; the key makes a gap or a doubled version impossible to overlook."""
-
-quota_windows = Table(
-    "quota_windows",
-    metadata,
-    Column("account_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    Column("window_start", Moment, primary_key=True),
-    Column("metric", Text, primary_key=True),
-    Column("window_end", Moment, nullable=False),
-    Column("limit", sa.BigInteger, nullable=False),
-    Column("used", sa.BigInteger, nullable=False),
-    Column("held", sa.BigInteger, nullable=False),
-    Column("plan_version_id", sa.BigInteger, nullable=False),
-    CheckConstraint("used >= 0 AND held >= 0", name="amounts"),
-    sqlite_with_rowid=False,
-)
-"""No CHECK of used <= limit: a downgrade in the middle of a window may make it false."""
-
-usage_events = Table(
-    "usage_events",
-    metadata,
-    Column("id", Id, primary_key=True, autoincrement=False),
-    Column("account_id", sa.BigInteger, nullable=False),
-    Column("user_id", Text, nullable=False),
-    Column("key_id", Text),
-    Column("model_key", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("route_id", Text, nullable=False),
-    Column("funding", Text, nullable=False),
-    Column("quoted", sa.BigInteger, nullable=False),
-    Column("charged", sa.BigInteger, nullable=False),
-    Column("units", Json, nullable=False),
-    Column("estimated", sa.Boolean, nullable=False),
-    Column("upstream_status", sa.Integer),
-    Column("latency_ms", sa.Integer),
-    Column("at", Moment, nullable=False),
-    Index("ix_usage_events_account_id_id", "account_id", "id"),
-)
-"""One row for every settled hold, with the hold's id, which orders rows by time."""

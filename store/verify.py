@@ -29,13 +29,11 @@ ROWS_AT_ONCE = 5_000
 """Rows that one statement of the other passes looks at: some milliseconds, so that progress is seen to move."""
 
 LAWS = {
-    "balances": "An account's posted credits are the sum of its ledger entries.",
+    "balances": "What an account's grants have left is the sum of its ledger entries.",
     "entries": "Entries are numbered without a gap, and each balance is the one before it plus the amount.",
-    "pending": "An account's pending credits are the sum of its open credit holds.",
-    "available": "Nobody has spent more than they had.",
-    "grants": "What grants have left and hold adds up to the posted credits, and each grant was booked once.",
-    "provenance": "A grant holds exactly what open holds took from it.",
-    "windows": "A quota window holds what open holds took from it, and has used what settled ones kept.",
+    "grants": "Each grant was booked once, with its amount.",
+    "provenance": "Open holds have taken their amount, and no more of a grant than it has left.",
+    "windows": "A quota window has used what settled holds kept, and is there while an open one has taken from it.",
     "charges": "Every charge and refund in the ledger belongs to one settled hold and has its amount.",
     "holds": "A hold ended at most once, and took no more than it had taken aside or recorded as its overrun.",
     "usage": "Every settled hold has exactly one usage event, of the amount charged; no other hold has one.",

@@ -23,29 +23,24 @@ _BY_QUOTA = holds.c.funding == Funding.QUOTA
 
 
 def check_balances(connection: Connection, span: Span, found: Findings) -> None:
-    """Posted, pending and available credits."""
-    entries = ledger_entries.c
-    counted = sa.select(entries.account_id, sa.func.count(), sa.func.min(entries.version), sa.func.sum(entries.amount))
+    """What accounts have left, against their entries."""
+    entries, grants = ledger_entries.c, credit_grants.c
+    counted = sa.select(entries.account_id, sa.func.count(), sa.func.min(entries.version), sa.func.max(entries.version))
     booked = {
         row[0]: row[1:]
         for row in connection.execute(counted.where(span.has(entries.account_id)).group_by(entries.account_id))
     }
-    of_holds = _OPEN & _BY_CREDITS & span.has(holds.c.account_id)
-    pending = sums_by(connection, holds.c.account_id, of_holds, holds.c.amount)
-    columns = [accounts.c[name] for name in ("id", "posted", "pending", "version", "may_overdraw")]
-    for row in connection.execute(sa.select(*columns).where(span.has(accounts.c.id))):
-        count, first, total = booked.get(row.id, (0, 1, 0))
-        held = pending.get(row.id, 0)
-        if total != row.posted:
-            found.breach("balances", f"account {row.id}: posted {row.posted}, entries {total}")
-        if count != row.version or first != 1:
-            found.breach("entries", f"account {row.id}: version {row.version}, {count} entries from {first}")
-        if held != row.pending:
-            found.breach("pending", f"account {row.id}: pending {row.pending}, open holds {held}")
-        if row.posted < row.pending and not row.may_overdraw:
-            found.breach("available", f"account {row.id}: posted {row.posted}, pending {row.pending}")
+    totals = sums_by(connection, entries.account_id, span.has(entries.account_id), entries.amount)
+    unspent = sums_by(connection, grants.account_id, span.has(grants.account_id), grants.unspent)
+    for account_id in connection.scalars(sa.select(accounts.c.id).where(span.has(accounts.c.id))):
+        has, total = unspent.get(account_id, 0), totals.get(account_id, 0)
+        if has != total:
+            found.breach("balances", f"account {account_id}: grants have {has} left, entries {total}")
+        count, first, last = booked.get(account_id, (0, 1, 0))
+        if count != last or first != 1:
+            found.breach("entries", f"account {account_id}: {count} entries from {first} to {last}")
         found.checked["entries"] += count
-    found.checked.update(dict.fromkeys(("balances", "pending", "available"), span.count))
+    found.checked["balances"] += span.count
     _check_entries(connection, span, found)
 
 
@@ -67,12 +62,8 @@ def _check_entries(connection: Connection, span: Span, found: Findings) -> None:
 
 
 def check_grants(connection: Connection, span: Span, found: Findings) -> None:
-    """Grants against balances, and against the entries that booked them."""
+    """Grants against the entries that booked them."""
     grants, entries = credit_grants.c, ledger_entries.c
-    parts = sums_by(connection, grants.account_id, span.has(grants.account_id), grants.remaining + grants.held)
-    for row in connection.execute(sa.select(accounts.c.id, accounts.c.posted).where(span.has(accounts.c.id))):
-        if parts.get(row.id, 0) != row.posted:
-            found.breach("grants", f"account {row.id}: posted {row.posted}, grants {parts.get(row.id, 0)}")
     booked = (
         sa.select(entries.grant_id, sa.func.count().label("times"), sa.func.sum(entries.amount).label("amount"))
         .where(span.has(entries.account_id), entries.kind == EntryKind.GRANT)
@@ -88,7 +79,7 @@ def check_grants(connection: Connection, span: Span, found: Findings) -> None:
 
 
 def check_provenance(connection: Connection, span: Span, found: Findings) -> None:
-    """What grants hold against the parts that open holds took from them."""
+    """The parts that open holds took from grants, against their amounts and what the grants have left."""
     grants = credit_grants.c
     taken: Counter[int] = Counter()
     query = sa.select(holds.c.id, holds.c.amount, holds.c.taken)
@@ -98,12 +89,13 @@ def check_provenance(connection: Connection, span: Span, found: Findings) -> Non
             taken[grant_id] += part
         if sum(part for _, part in parts) != row.amount:
             found.breach("provenance", f"hold {id_text(row.id)}: its parts are not its amount")
-    in_grants = sa.select(grants.id, grants.held).where(span.has(grants.account_id), grants.held > 0)
-    held = {row.id: row.held for row in connection.execute(in_grants)}
-    for grant_id in sorted(taken.keys() | held.keys()):
-        if taken[grant_id] != held.get(grant_id, 0):
-            found.breach("provenance", f"grant {grant_id}: held {held.get(grant_id, 0)}, holds {taken[grant_id]}")
         found.checked["provenance"] += 1
+    unspent_ones = sa.select(grants.id, grants.unspent).where(span.has(grants.account_id), sa.text("NOT spent"))
+    unspent = {row.id: row.unspent for row in connection.execute(unspent_ones)}
+    for grant_id, parts_taken in sorted(taken.items()):
+        if parts_taken > unspent.get(grant_id, 0):
+            has = unspent.get(grant_id, 0)
+            found.breach("provenance", f"grant {grant_id}: has {has} left, open holds have taken {parts_taken}")
 
 
 _Window = tuple[int, str, datetime]
@@ -126,17 +118,17 @@ def check_windows(connection: Connection, span: Span, found: Findings) -> None:
         .where(_BY_QUOTA, span.has(events.account_id))
         .group_by(events.account_id, taken)
     )
-    sums = {"held": _by_window(connection, in_open), "used": _by_window(connection, in_settled)}
+    held, used = _by_window(connection, in_open), _by_window(connection, in_settled)
     windows = quota_windows.c
-    stored = sa.select(windows.account_id, windows.metric, windows.window_start, windows.held, windows.used)
-    for *key, held, used in connection.execute(stored.where(span.has(windows.account_id))):
+    stored = sa.select(windows.account_id, windows.metric, windows.window_start, windows.used)
+    for *key, value in connection.execute(stored.where(span.has(windows.account_id))):
         window: _Window = (key[0], key[1], key[2])
-        for name, value in (("held", held), ("used", used)):
-            if (total := sums[name].pop(window, 0)) != value:
-                found.breach("windows", f"{_window_text(window)}: {name} {value}, holds {total}")
+        held.pop(window, None)
+        if (total := used[window]) != value:
+            found.breach("windows", f"{_window_text(window)}: used {value}, holds {total}")
         found.checked["windows"] += 1
     # A window may be dropped when it is over, but not while something is held in it.
-    for window, total in sums["held"].items():
+    for window, total in held.items():
         if total:
             found.breach("windows", f"{_window_text(window)}: missing, holds {total}")
 

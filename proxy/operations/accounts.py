@@ -37,7 +37,7 @@ async def list_accounts(desk: Desk, given: ListAccounts) -> Answer:
             "kind": row["kind"],
             "tags": row["tags"],
             "frozen": row["frozen_at"] is not None,
-            "credits": to_credits(row["posted"] - row["pending"]),
+            "credits": to_credits(row["available"]),
             "created_at": iso(row["created_at"]),
         }
         for row in rows

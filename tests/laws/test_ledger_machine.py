@@ -29,6 +29,7 @@ from policies.terms import AccountId, Funding, HoldId, OnDeadline
 from store import reports
 from store.batch import run_batch
 from store.engine import Database
+from store.open_holds import taken_by_open_holds
 from store.tables import accounts, credit_grants, holds, metadata, quota_windows
 from store.verbs import (
     BindJob,
@@ -251,7 +252,8 @@ def _overdue(connection: Connection, now: datetime) -> list[tuple[HoldId, Accoun
 
 def _everything(connection: Connection, now: datetime) -> dict[str, Any]:
     """All amounts of the ledger, and what breaks a law."""
-    grants = connection.execute(sa.select(credit_grants.c.id, credit_grants.c.remaining, credit_grants.c.held))
+    grants = connection.execute(sa.select(credit_grants.c.id, credit_grants.c.unspent))
+    taken = taken_by_open_holds(connection, list(connection.scalars(sa.select(accounts.c.id))))
     columns = (holds.c.id, holds.c.state, holds.c.amount, holds.c.settled_amount, holds.c.refunded_amount)
     balances = {}
     for account in connection.scalars(sa.select(accounts.c.id)):
@@ -260,10 +262,11 @@ def _everything(connection: Connection, now: datetime) -> dict[str, Any]:
     windows = {}
     for row in connection.execute(sa.select(quota_windows)):
         name = f"{row.window_start:%Y-%m-%d}" if row.metric == "daily" else f"{row.window_start:%Y-%m}"
-        windows[row.account_id, row.metric, name] = (row.used, row.held)
+        held = taken.windows[row.account_id, row.window_start, row.metric]
+        windows[row.account_id, row.metric, name] = (row.used, held)
     return {
         "breaches": {check.name: check.breaches for check in verify(connection) if check.breaches},
-        "grants": {row.id: (row.remaining, row.held) for row in grants},
+        "grants": {row.id: (row.unspent - taken.grants[row.id], taken.grants[row.id]) for row in grants},
         "balances": balances,
         "holds": {row.id: tuple(row)[1:] for row in connection.execute(sa.select(*columns))},
         "windows": windows,

@@ -67,12 +67,12 @@ async def test_a_user_who_comes_many_times_at_once_is_made_once(database_url: st
         users = await asyncio.gather(*(ensure_user(store, "u1", None, 100) for store in (one, other) * 10))
         assert sum(new for _, new in users) == 1
         assert len({user.account.account_id for user, _ in users}) == 1
-        assert await _posted(one) == [100]
+        assert await _available(one) == [100]
 
 
-async def _posted(store: Store) -> list[int]:
+async def _available(store: Store) -> list[int]:
     rows = await store.database.read(accounts.page, 0, 100)
-    return [row["posted"] for row in rows]
+    return [row["available"] for row in rows]
 
 
 @SESSION

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -43,7 +43,9 @@ async def _statements_of(till: Till, *verbs: Verb) -> list[str]:
 
 
 async def test_the_number_of_statements_does_not_grow_with_the_batch(till: Till) -> None:
-    """One hundred reserves and settlements of ten accounts cost as many as one of each."""
+    """One hundred reserves and settlements of ten accounts cost as many as one of each; on SQLite, which takes rows in
+    portions of powers of two, a few more.
+    """
     accounts = await till.accounts(10, 1_000)
 
     def verbs(first: int, count: int) -> list[Verb]:
@@ -61,7 +63,9 @@ async def test_the_number_of_statements_does_not_grow_with_the_batch(till: Till)
 
     small = await _statements_of(till, *verbs(1_000, 1))
     large = await _statements_of(till, *verbs(2_000, 50))
-    assert len(large) <= len(small) + 1  # Windows are made the first time and changed later.
+    kinds = {statement: large.count(statement) for statement in large}
+    assert max(kinds.values()) <= (4 if till.database.url.startswith("sqlite") else 1)
+    assert len(kinds) <= len(small) + 1  # Windows are made the first time and changed later.
     assert len(small) <= 12
 
 
@@ -82,12 +86,17 @@ async def test_the_largest_batch_fits_the_database(till: Till) -> None:
     assert len(await till.rows("SELECT id FROM usage_events")) == 256
 
 
+def _reserve(connection: Connection, account_id: int) -> None:
+    run_batch(connection, [reserving(1, account_id, 9)], lambda _: NOON)
+
+
 @pytest.mark.parametrize(
     ("index", "query"),
     [
         ("ix_holds_open", reports.open_holds),
-        ("ix_credit_grants_alive", reports.grants),
-        ("ix_credit_grants_alive", lambda connection, number: run_batch(connection, [reserving(1, number, 9)], _noon)),
+        ("ix_credit_grants_unspent", reports.grants),
+        ("ix_credit_grants_unspent", _reserve),
+        ("ix_holds_open_of_account", _reserve),
         ("ix_usage_events_account_id_id", lambda connection, number: reports.usage(connection, number, None, 50)),
         ("uq_holds_job", lambda connection, number: reports.job_holds(connection, ["route"], [f"job {number}"])),
     ],
@@ -113,10 +122,6 @@ async def test_queries_of_every_request_and_every_sweep_use_their_index(till: Ti
         return "\n".join(plans)
 
     assert index in await till.database.write(plan)
-
-
-def _noon(_connection: Connection) -> datetime:
-    return NOON
 
 
 def _plan(connection: Connection, statement: str, parameters: Any) -> str:

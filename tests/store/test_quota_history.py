@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from sqlalchemy import Connection
 from policies.terms import Metric
 from store.engine import Database
 from store.quota_history import accounts_with_windows_before, drop_windows
-from store.tables import quota_windows
+from store.tables import holds, quota_windows
 
 TODAY = datetime(2025, 3, 15, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -25,8 +26,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await opened.close()
 
 
-def _add(connection: Connection, account_id: int, ago: int, held: int) -> None:
-    """The daily window of `ago` days before today."""
+def _add(connection: Connection, account_id: int, ago: int, held: bool) -> None:
+    """The daily window of `ago` days before today, maybe with an open hold in it."""
     values = {
         "account_id": account_id,
         "window_start": TODAY - DAY * ago,
@@ -34,10 +35,29 @@ def _add(connection: Connection, account_id: int, ago: int, held: int) -> None:
         "window_end": TODAY - DAY * (ago - 1),
         "limit": 10,
         "used": 5,
-        "held": held,
         "plan_version_id": 1,
     }
     connection.execute(sa.insert(quota_windows).values(values))
+    if held:
+        connection.execute(sa.insert(holds).values(_hold(account_id, TODAY - DAY * ago)))
+
+
+def _hold(account_id: int, created_at: datetime) -> dict[str, Any]:
+    texts = ("user_id", "model_key", "action", "route_id", "policy_revision", "rule")
+    return {
+        **dict.fromkeys(texts, "any"),
+        "id": account_id,
+        "account_id": account_id,
+        "state": "reserved",
+        "funding": "quota",
+        "amount": 1,
+        "taken": {"windows": [["daily", created_at.isoformat()]]},
+        "price_version": 1,
+        "units": {},
+        "on_deadline": "release",
+        "deadline": TODAY,
+        "created_at": created_at,
+    }
 
 
 def _left(connection: Connection) -> list[tuple[int, int]]:
@@ -46,8 +66,8 @@ def _left(connection: Connection) -> list[tuple[int, int]]:
 
 
 async def test_only_windows_that_have_ended_with_nothing_held_are_dropped(database: Database) -> None:
-    """One that ends a day later, one with a hold and those of other accounts stay."""
-    for account_id, ago, held in [(1, 31, 0), (1, 30, 0), (1, 40, 2), (2, 31, 0)]:
+    """One that ends a day later, one with an open hold and those of other accounts stay."""
+    for account_id, ago, held in [(1, 41, False), (1, 30, False), (1, 40, True), (2, 31, False)]:
         await database.write(_add, account_id, ago, held)
     assert await database.write(drop_windows, [1], TODAY - DAY * 30) == 1
     assert await database.read(_left) == [(1, 30), (1, 40), (2, 31)]
@@ -56,7 +76,8 @@ async def test_only_windows_that_have_ended_with_nothing_held_are_dropped(databa
 
 async def test_accounts_come_in_order_each_once_and_only_with_something_to_drop(database: Database) -> None:
     """Going on after the last one reaches all of them, and ends."""
-    for account_id, ago, held in [(5, 50, 0), (5, 51, 0), (3, 50, 0), (4, 50, 1), (9, 50, 0), (7, 1, 0)]:
+    old = [(5, 50, False), (5, 51, False), (3, 50, False), (4, 50, True), (9, 50, False), (7, 1, False)]
+    for account_id, ago, held in old:
         await database.write(_add, account_id, ago, held)
     end = TODAY - DAY * 30
     assert await database.read(accounts_with_windows_before, end, 0, 2) == [3, 5]

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy.exc import NoResultFound
 
 from policies.terms import HoldId, Metric, OnDeadline
 from store import reports
@@ -30,12 +29,6 @@ async def test_available_credits_are_what_a_request_can_have(till: Till) -> None
     balance = await till.balance(account)
     assert (balance.posted, balance.pending, balance.available) == (150, 20, 100)
     assert isinstance(await till.reserve(account, balance.available), Hold)
-
-
-async def test_an_account_that_does_not_exist_has_no_balance(till: Till) -> None:
-    """Asking for it is the caller's mistake."""
-    with pytest.raises(NoResultFound):
-        await till.balance(till.hold_id())  # type: ignore[arg-type]
 
 
 async def test_grants_are_listed_in_the_order_in_which_they_are_spent(till: Till) -> None:

@@ -17,6 +17,7 @@ from policies.terms import AccountId, Funding, HoldId, OnDeadline
 from store import reports
 from store.batch import run_batch
 from store.engine import Database
+from store.open_holds import taken_by_open_holds
 from store.tables import accounts
 from store.verbs import (
     BindJob,
@@ -162,9 +163,11 @@ class Till:
 
     async def grants(self, account_id: AccountId) -> list[tuple[int, int]]:
         """What the grants of an account have left and hold, oldest first."""
-        query = "SELECT remaining, held FROM credit_grants WHERE account_id = :id ORDER BY id"
-        rows = await self.rows(query, id=account_id)
-        return [(row["remaining"], row["held"]) for row in rows]
+        rows = await self.rows(
+            "SELECT id, unspent FROM credit_grants WHERE account_id = :id ORDER BY id", id=account_id
+        )
+        held = (await self.database.read(taken_by_open_holds, [account_id])).grants
+        return [(row["unspent"] - held[row["id"]], held[row["id"]]) for row in rows]
 
     async def windows(self, account_id: AccountId) -> list[tuple[str, str, int, int]]:
         """The windows of an account, oldest first: day, metric, used, held."""

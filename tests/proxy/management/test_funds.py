@@ -28,8 +28,8 @@ fundings = st.sampled_from(
 def _book(credits: int, used: dict[Metric, tuple[int, int]]) -> Book:
     """The ledger's rows of an account with these credits, and these windows as used and held."""
     book = Book.at(NOW)
-    book.accounts[ACCOUNT] = AccountRow(ACCOUNT, credits, 0, 1, 1)
-    book.credits.add(GrantRow(7, ACCOUNT, "key", "bonus", credits, credits, 0, 100, NOW, None, ""))
+    book.accounts[ACCOUNT] = AccountRow(ACCOUNT, 1, 1)
+    book.credits.add(GrantRow(7, ACCOUNT, "key", "bonus", credits, credits, 0, 100, 0, None, "", credits))
     for metric, (spent, held) in used.items():
         window = window_at(metric, NOW)
         key = (ACCOUNT, window.start, metric)
