@@ -18,23 +18,29 @@ START_TRIES, START_PAUSE_S = 500, 0.02
 
 
 class PostgresServer:
-    """Listens on a socket in a directory of its own, and forgets everything when it stops."""
+    """Listens on a socket in a directory of its own, and forgets everything when it stops.
 
-    def __init__(self) -> None:
+    A `durable` one keeps its promises when it is killed: everything that it has committed is there after a `start`.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
         # Not below pytest's own directories, which only their owner may enter: see `_user`.
         self.directory = Path(tempfile.mkdtemp(prefix="farebox-pg-"))
         # PostgreSQL refuses to run as root.
         self._user = "nobody" if os.geteuid() == 0 else None
         if self._user is not None:
             shutil.chown(self.directory, self._user)
+        self._options = [] if durable else ["-c", "fsync=off"]
+        self._where: dict[str, Any] = {"cwd": self.directory, "user": self._user}
         self._programs = self._reachable_programs()
         self._runner = asyncio.Runner()
-        self._process = self._start()
-        try:
-            self._runner.run(self._wait())
-        except BaseException:
-            self._process.kill()
-            raise
+        initdb = [self._programs / "initdb", "-D", self._data, "-U", "farebox", "--auth=trust", "--encoding=UTF8"]
+        subprocess.run([*initdb, "--no-locale", "--no-sync"], check=True, capture_output=True, **self._where)
+        self.start()
+
+    @property
+    def _data(self) -> Path:
+        return self.directory / "data"
 
     def _reachable_programs(self) -> Path:
         """The server's programs, where the user that runs them may go."""
@@ -48,23 +54,41 @@ class PostgresServer:
             installed = server / installed.relative_to(site)
         return installed / "bin"
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        data, log = self.directory / "data", self.directory / "log"
-        where: dict[str, Any] = {"cwd": self.directory, "user": self._user}
-        initdb = [self._programs / "initdb", "-D", data, "-U", "farebox", "--auth=trust", "--encoding=UTF8"]
-        subprocess.run([*initdb, "--no-locale", "--no-sync"], check=True, capture_output=True, **where)
-        server = [self._programs / "postgres", "-D", data, "-k", self.directory, "-h", "", "-c", "fsync=off"]
-        with log.open("wb") as output:
-            return subprocess.Popen(server, stdout=output, stderr=output, **where)
+    def start(self) -> None:
+        """Start it, also again after `kill` or `shut_down`, and wait until it answers."""
+        self._process = self._spawn()
+        try:
+            self._runner.run(self._wait())
+        except BaseException:
+            self._process.kill()
+            raise
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        server = [self._programs / "postgres", "-D", self._data, "-k", self.directory, "-h", "", *self._options]
+        with (self.directory / "log").open("ab") as output:
+            return subprocess.Popen(server, stdout=output, stderr=output, **self._where)
 
     async def _wait(self) -> None:
         for _ in range(START_TRIES):
+            if self._process.poll() is not None:
+                # Killed, it leaves processes behind that end a moment later; until then it cannot start.
+                self._process = self._spawn()
             try:
                 await self._execute("SELECT 1", "postgres")
                 return
-            except (OSError, asyncpg.CannotConnectNowError):
+            except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
                 await asyncio.sleep(START_PAUSE_S)
         raise AssertionError((self.directory / "log").read_text())
+
+    def kill(self) -> None:
+        """End it where it stands."""
+        self._process.kill()
+        self._process.wait()
+
+    def shut_down(self) -> None:
+        """End it as its operator does who does not wait for its clients ("fast")."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait()
 
     def execute(self, statements: str, database: str = "postgres") -> None:
         self._runner.run(self._execute(statements, database))
