@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from config.clock import Clock
+from store.checkpoints import LONGEST_LOG_PAGES, Checkpoints
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -106,16 +107,20 @@ class SqliteWriter:
         self._engine = sa.create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
         prepare_sqlite(self._engine, begin="BEGIN IMMEDIATE")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite writer")
+        self._checkpoints = Checkpoints(str(parsed.database))
 
     async def run(self, change: Callable[[Connection], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, change)
 
     def _transact(self, change: Callable[[Connection], Result]) -> Result:
         with self._engine.begin() as connection:
-            return change(connection)
+            result = change(connection)
+        self._checkpoints.wanted()
+        return result
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)
+        self._checkpoints.close()
         self._engine.dispose()
 
 
@@ -186,6 +191,7 @@ _PRAGMAS = (
     "journal_mode = WAL",
     # FULL: a commit that was answered survives a power cut, not only a crash of the process.
     "synchronous = FULL",
+    f"wal_autocheckpoint = {LONGEST_LOG_PAGES}",
     # A statement that writes many rows keeps what it needs to undo itself; in memory, instead of in a file each time.
     "temp_store = MEMORY",
     # KiB: the pages that a million accounts are found by. Memory is taken as it is needed.

@@ -237,3 +237,22 @@ async def test_the_moment_is_the_databases_where_nodes_share_one(database_url: s
     else:
         assert abs(moment - utc_now()) < timedelta(minutes=1)
         assert moment.tzinfo is UTC
+
+
+async def test_the_log_of_sqlite_is_emptied_beside_the_commits(tmp_path: Path, migrated_file: Path) -> None:
+    """What was committed reaches the database file although the process goes on and commits nothing more."""
+    path = tmp_path / "farebox.db"
+    shutil.copyfile(migrated_file, path)
+    opened = Database(f"sqlite+aiosqlite:///{path}", utc_now)
+    try:
+        await opened.write(next_number, "n")
+        while _without_the_log(path) != [(1,)]:
+            await asyncio.sleep(0.01)
+    finally:
+        await opened.close()
+
+
+def _without_the_log(path: Path) -> list[Any]:
+    """What the database file alone says: SQLite is told that nobody writes it."""
+    with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
+        return connection.execute("SELECT value FROM counters WHERE name = 'n'").fetchall()
