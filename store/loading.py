@@ -26,25 +26,20 @@ from store.tables import accounts, credit_grants, holds, ledger_entries, quota_w
 from store.verbs import BindJob, Expire, GrantCredits, Refund, Release, Reserve, Settle, Verb
 
 _LOCK_ACCOUNTS = Reading(
-    lambda any_of: (
+    lambda lists: (
         sa.select(accounts.c.id, accounts.c.revision)
-        .where(any_of(accounts.c.id, "ids"))
+        .where(lists.has(accounts.c.id, "ids"))
         .order_by(accounts.c.id)
         .with_for_update()
     )
 )
-_NEWEST_ENTRY = (
-    sa.select(sa.func.max(ledger_entries.c.version))
-    .where(ledger_entries.c.account_id == accounts.c.id)
-    .scalar_subquery()
-)
-_LOAD_VERSIONS = Reading(lambda any_of: sa.select(accounts.c.id, _NEWEST_ENTRY).where(any_of(accounts.c.id, "ids")))
+_LOAD_VERSIONS = Reading(lambda lists: _newest_entries(lists.table("ids")))
 _HOLD_COLUMNS = [holds.c[name] for name in ("id", "account_id", "state", "funding", "amount", "settled_amount")] + [
     holds.c[name] for name in ("refunded_amount", "taken", "model_key", "route_id", "units", "job_id", "on_deadline")
 ]
 _LOAD_HOLDS = Reading(
-    lambda any_of: sa.select(*_HOLD_COLUMNS, holds.c.deadline, holds.c.ended_at, holds.c.end_reason).where(
-        any_of(holds.c.id, "ids")
+    lambda lists: sa.select(*_HOLD_COLUMNS, holds.c.deadline, holds.c.ended_at, holds.c.end_reason).where(
+        lists.has(holds.c.id, "ids")
     )
 )
 _GRANT = credit_grants.c
@@ -52,16 +47,16 @@ _GRANT_COLUMNS = [_GRANT[name] for name in ("id", "account_id", "key", "source",
     _GRANT[name] for name in ("effective_at", "expires_at", "description")
 ]
 _LOAD_UNSPENT_GRANTS = Reading(
-    lambda any_of: sa.select(*_GRANT_COLUMNS).where(any_of(_GRANT.account_id, "ids"), sa.text("NOT spent"))
+    lambda lists: sa.select(*_GRANT_COLUMNS).where(lists.has(_GRANT.account_id, "ids"), sa.text("NOT spent"))
 )
-_LOAD_GRANTS = Reading(lambda any_of: sa.select(*_GRANT_COLUMNS).where(any_of(_GRANT.id, "ids")))
+_LOAD_GRANTS = Reading(lambda lists: sa.select(*_GRANT_COLUMNS).where(lists.has(_GRANT.id, "ids")))
 _WINDOW = quota_windows.c
 # Accounts and starts are asked for separately, which the key serves well; a pair too many does no harm.
 _LOAD_WINDOWS = Reading(
-    lambda any_of: sa.select(
+    lambda lists: sa.select(
         *(_WINDOW[name] for name in ("account_id", "window_start", "metric", "window_end", "limit", "used")),
         _WINDOW.plan_version_id,
-    ).where(any_of(_WINDOW.account_id, "accounts"), any_of(_WINDOW.window_start, "starts"))
+    ).where(lists.has(_WINDOW.account_id, "accounts"), lists.has(_WINDOW.window_start, "starts"))
 )
 _OF_EXISTING_HOLDS = Settle | Release | Expire | BindJob | Refund
 _STATES = {str(state): state for state in HoldState}
@@ -89,6 +84,11 @@ def load(connection: Connection, verbs: Sequence[Verb], clock: Callable[[Connect
     _load_windows(connection, book, verbs, taken)
     _load_versions(connection, book, verbs)
     return book
+
+
+def _newest_entries(ids: sa.TableValuedAlias) -> sa.Select[Any]:
+    newest = sa.select(sa.func.max(ledger_entries.c.version)).where(ledger_entries.c.account_id == ids.c.value)
+    return sa.select(ids.c.value, newest.scalar_subquery())
 
 
 def _hold(row: Sequence[Any]) -> HoldRow:

@@ -26,14 +26,14 @@ IS_OPEN = holds.c.state == sa.literal_column(f"'{HoldState.RESERVED}'")
 _TAKEN = sa.type_coerce(holds.c.taken, sa.Text)
 # Holds of one price have the same text, so an account with many of them costs few rows.
 _LOAD = Reading(
-    lambda any_of: (
+    lambda lists: (
         sa.select(
             holds.c.account_id,
             _TAKEN,
             sa.func.count(),
             sa.cast(sa.func.sum(holds.c.amount), sa.BigInteger),
         )
-        .where(any_of(holds.c.account_id, "ids"), IS_OPEN)
+        .where(lists.has(holds.c.account_id, "ids"), IS_OPEN)
         .group_by(holds.c.account_id, _TAKEN)
     )
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -20,29 +21,35 @@ from sqlalchemy import Connection, bindparam
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 
-AnyOf = Callable[[sa.Column[Any], str], sa.ColumnElement[bool]]
-"""Makes the condition that a BIGINT column is among the integers of a parameter."""
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Each dialect's way of asking for a list of integers in one parameter, so that the text does not depend on it."""
+
+    dialect: Dialect
+
+    def table(self, name: str) -> sa.TableValuedAlias:
+        """The list as a table with the column `value`."""
+        if self.dialect.name == "sqlite":
+            return sa.func.json_each(bindparam(name, type_=sa.Text)).table_valued("value", name=name)
+        numbers = bindparam(name, type_=postgresql.ARRAY(sa.BigInteger))
+        return sa.func.unnest(numbers).table_valued("value", name=name).render_derived()
+
+    def has(self, column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
+        """Whether the column is among them."""
+        if self.dialect.name == "sqlite":
+            return column.in_(sa.select(self.table(name).c.value))
+        return column == sa.any_(bindparam(name, type_=postgresql.ARRAY(sa.BigInteger)))
+
 
 MAX_ROWS = 64
 """Rows in one VALUES list: with at most 25 columns far below SQLite's 32 766 parameters."""
 
 
-def _any_of(dialect: Dialect) -> AnyOf:
-    """One parameter for a whole list, so that the text does not depend on its length."""
-    if dialect.name == "sqlite":
-
-        def in_json(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
-            listed = sa.func.json_each(bindparam(name, type_=sa.Text)).table_valued("value")
-            return column.in_(sa.select(listed.c.value))
-
-        return in_json
-    return lambda column, name: column == sa.any_(bindparam(name, type_=postgresql.ARRAY(sa.BigInteger)))
-
-
 class Reading:
-    """A SELECT whose parameters are lists of integers. `build` gets the dialect's way of asking for a list."""
+    """A SELECT whose parameters are lists of integers."""
 
-    def __init__(self, build: Callable[[AnyOf], sa.Select[Any]]) -> None:
+    def __init__(self, build: Callable[[Lists], sa.Select[Any]]) -> None:
         self._build = build
         self._compiled: dict[str, tuple[str, tuple[str, ...]]] = {}
 
@@ -50,7 +57,7 @@ class Reading:
         dialect = connection.dialect
         found = self._compiled.get(dialect.name)
         if found is None:
-            compiled = self._build(_any_of(dialect)).compile(dialect=dialect)
+            compiled = self._build(Lists(dialect)).compile(dialect=dialect)
             assert compiled.positiontup is not None, "both drivers take parameters by position"
             found = self._compiled[dialect.name] = (str(compiled), tuple(compiled.positiontup))
         text, names = found
