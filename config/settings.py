@@ -109,6 +109,8 @@ class Subscriptions(Settings):
     """Who confirms payments: an operator or a payment adapter; `immediate` is for demonstrations."""
     grace: Duration = timedelta(days=7)
     """How long a subscription whose renewal is unpaid stays entitled."""
+    unused_time: Literal["forfeit", "refund"] = "forfeit"
+    """What an immediate cancellation does with paid time and credit: nothing is paid back, or it is quoted for that."""
 
 
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,100}$")]

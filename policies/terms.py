@@ -134,6 +134,8 @@ class Plan:
     active: bool
     order: int
     created_at: datetime
+    trial_days: int | None = None
+    """Days that a new subscriber may try it without paying."""
 
     @property
     def is_free(self) -> bool:

@@ -88,5 +88,6 @@ _SHOWN: dict[str, tuple[str, Callable[[Any], object]]] = {
     "currency": ("price.currency", _as_it_is),
     "daily_quota": ("quota.daily", _as_it_is),
     "monthly_quota": ("quota.monthly", _as_it_is),
+    "trial_days": ("trial.days", _as_it_is),
 }
 """Columns that the seed files call otherwise, and how their values are written there."""

@@ -127,6 +127,11 @@ class PlanQuotaSeed(Seed):
     """Without it only the daily quota limits."""
 
 
+class PlanTrialSeed(Seed):
+    days: Annotated[int, Field(ge=1, le=365)]
+    """That a new subscriber may try it without paying: once for each account, whichever plan comes first."""
+
+
 class PlanSeed(Seed):
     """A plan that can be subscribed to. Changed terms are a new version; subscribers keep the one they have."""
 
@@ -137,11 +142,19 @@ class PlanSeed(Seed):
     price: PlanPriceSeed
     cycle: Annotated[Cycle, Field(strict=False)]
     quota: PlanQuotaSeed
+    trial: PlanTrialSeed | None = None
+    """Without it there is none. A plan that costs nothing needs none."""
     max_model_tier: Text
     features: FreeForm = {}
     order: Order
     active: bool | None = None
     """Whether the plan is on sale. Not given: as it is, and a new plan is."""
+
+    @model_validator(mode="after")
+    def _something_to_try(self) -> Self:
+        if self.trial is not None and self.price.amount == 0:
+            raise ValueError("a plan that costs nothing has no trial: remove `trial`, or give it a price")
+        return self
 
 
 class CatalogueFile(Seed):

@@ -14,11 +14,12 @@ from typing import Any
 from policies.callers import Account
 from policies.pricing import to_credits
 from policies.rulebook import DEFAULT_TIERS
-from policies.subscription import GRACE_DEFAULT, Status, pay
+from policies.subscription import GRACE_DEFAULT, Status
 from seeds.diff import Change, SeedDiff, SeedRow, diff_of
 from seeds.documents import AppSeed, ModelSeed, PlanSeed, UserSeed
 from seeds.reading import Seeds, app_of, read_demo, read_seeds
 from store import catalogue, subscriptions
+from store.ids import id_text
 from store.opening import Store
 from store.seeding import Entry, Kind, put_all
 from store.users import ensure_user
@@ -94,6 +95,7 @@ def _plan(plan: PlanSeed) -> Entry:
         "cycle": plan.cycle.value,
         "daily_quota": plan.quota.daily,
         "monthly_quota": plan.quota.monthly,
+        "trial_days": plan.trial.days if plan.trial else None,
         "max_model_tier": plan.max_model_tier,
         "features": plan.features,
         "position": plan.order,
@@ -130,17 +132,16 @@ async def _subscribe(store: Store, account: Account, plan_id: str) -> bool:
 
     A plan that an operator has taken off sale is not sold to anybody, the demo's users included.
     """
-    now = store.clock()
+    now, key = store.clock(), f"{_ACTOR}:{id_text(store.ids.next())}"
     row = account.at(now).subscription
     if row is None or not row.current:
         plan = (await store.database.read(catalogue.load)).plan(plan_id)
         if plan is None:
             return False
-        row = await store.database.write(subscriptions.subscribe, account.account_id, plan, GRACE_DEFAULT, _ACTOR, now)
-    elif row.status is Status.ACTIVE:
+        arguments = (account.account_id, plan, GRACE_DEFAULT, _ACTOR, now)
+        await store.database.write(subscriptions.subscribe, *arguments, payment_key=key)
+        return True
+    if row.status is Status.ACTIVE or not row.amount_due:
         return False
-    if row.status is not Status.ACTIVE:
-        await store.database.write(
-            subscriptions.change, account.account_id, lambda current: pay(current, now), _ACTOR, now
-        )
+    await store.database.write(subscriptions.confirm, account.account_id, key, None, _ACTOR, now)
     return True

@@ -96,6 +96,7 @@ def plan_of(row: Row[Any], active: bool, order: int) -> Plan:
         active=active,
         order=order,
         created_at=row.created_at,
+        trial_days=row.trial_days,
     )
 
 

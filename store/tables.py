@@ -1,4 +1,5 @@
-"""Every table, in SQLAlchemy Core. The migrations in `store.migrations` build exactly these; a test compares them.
+"""Every table, in SQLAlchemy Core; those of subscriptions are in `store.subscription_tables`. The migrations in
+`store.migrations` build exactly these; a test compares them.
 
 Amounts are BIGINT: credits in micro-credits, quota in units, money in minor units. Moments are BIGINT microseconds
 since 1970 in UTC, which both databases order, index and compare alike. Free-form values are JSON texts.
@@ -7,10 +8,11 @@ since 1970 in UTC, which both databases order, index and compare alike. Free-for
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Table, Text, UniqueConstraint
 
 from store.columns import Id, Json, Moment, metadata
 from store.ledger_tables import credit_grants, holds, ledger_entries, quota_windows, usage_events
+from store.subscription_tables import payments, subscription_events, subscriptions
 
 __all__ = [
     "accounts",
@@ -23,6 +25,7 @@ __all__ = [
     "ledger_entries",
     "metadata",
     "models",
+    "payments",
     "plan_versions",
     "plans",
     "quota_windows",
@@ -113,6 +116,7 @@ plan_versions = Table(
     Column("max_model_tier", Text, nullable=False),
     Column("features", Json, nullable=False),
     Column("created_at", Moment, nullable=False),
+    Column("trial_days", sa.Integer),
     UniqueConstraint("plan_id", "version"),
     CheckConstraint("price >= 0 AND daily_quota >= 0", name="amounts"),
 )
@@ -156,47 +160,3 @@ api_keys = Table(
     Column("revoked_at", Moment),
 )
 """`id` is the visible beginning of the key; the key itself is never stored."""
-
-subscriptions = Table(
-    "subscriptions",
-    metadata,
-    Column("id", Id, primary_key=True),
-    Column("account_id", sa.BigInteger, ForeignKey("accounts.id"), nullable=False),
-    Column("plan_version_id", sa.BigInteger, ForeignKey("plan_versions.id"), nullable=False),
-    Column("status", Text, nullable=False),
-    Column("created_at", Moment, nullable=False),
-    Column("anchor", Moment, nullable=False),
-    Column("period_start", Moment, nullable=False),
-    Column("period_end", Moment, nullable=False),
-    Column("amount_due", sa.BigInteger, nullable=False),
-    Column("cancel_at", Moment),
-    Column("cancel_reason", Text),
-    Column("canceled_at", Moment),
-    Column("scheduled_plan_version_id", sa.BigInteger, ForeignKey("plan_versions.id")),
-    Column("pending_plan_version_id", sa.BigInteger, ForeignKey("plan_versions.id")),
-    Column("grace_s", sa.BigInteger, nullable=False),
-    Column("previous_id", sa.BigInteger),
-    Column("ended_at", Moment),
-)
-_CURRENT = sa.text("status IN ('incomplete', 'active', 'past_due')")
-Index(
-    "uq_subscriptions_current",
-    subscriptions.c.account_id,
-    unique=True,
-    sqlite_where=_CURRENT,
-    postgresql_where=_CURRENT,
-)
-Index("ix_subscriptions_due", subscriptions.c.period_end, sqlite_where=_CURRENT, postgresql_where=_CURRENT)
-
-subscription_events = Table(
-    "subscription_events",
-    metadata,
-    Column("subscription_id", sa.BigInteger, ForeignKey("subscriptions.id"), primary_key=True),
-    Column("seq", sa.Integer, primary_key=True),
-    Column("event", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("plan_version_id", sa.BigInteger, nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("at", Moment, nullable=False),
-    sqlite_with_rowid=False,
-)

@@ -14,13 +14,8 @@ from sqlalchemy import Connection
 from store.findings import Findings, Progress, chunks
 from store.tables import accounts, holds, subscriptions, usage_events
 from store.verify_accounts import check_balances, check_charges, check_grants, check_provenance, check_windows
-from store.verify_rows import (
-    check_histories,
-    check_holds,
-    check_holds_of_usage,
-    check_one_current,
-    check_usage_of_holds,
-)
+from store.verify_rows import check_holds, check_holds_of_usage, check_usage_of_holds
+from store.verify_subscriptions import check_one_current, check_subscriptions
 
 ACCOUNTS_AT_ONCE = 500
 """Accounts in memory at once, each with its windows and its open holds."""
@@ -38,6 +33,7 @@ LAWS = {
     "holds": "A hold ended at most once, and took no more than it had taken aside or recorded as its overrun.",
     "usage": "Every settled hold has exactly one usage event, of the amount charged; no other hold has one.",
     "subscriptions": "An account has at most one current subscription, and the events of each lead to its row.",
+    "payments": "Every payment is of the amount that was due, and nothing started, renewed or upgraded without one.",
 }
 """Every law with its sentence, in the order in which they are reported."""
 
@@ -71,5 +67,5 @@ def verify(connection: Connection, progress: Progress = lambda table, done, tota
         check_holds_of_usage(connection, span, found)
     check_one_current(connection, found)
     for span in chunks(connection, subscriptions.c.id, ROWS_AT_ONCE, progress):
-        check_histories(connection, span, found)
+        check_subscriptions(connection, span, found)
     return [Check(name, sentence, found.checked[name], found.breaches[name]) for name, sentence in LAWS.items()]

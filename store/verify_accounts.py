@@ -32,7 +32,9 @@ def check_balances(connection: Connection, span: Span, found: Findings) -> None:
     }
     totals = sums_by(connection, entries.account_id, span.has(entries.account_id), entries.amount)
     unspent = sums_by(connection, grants.account_id, span.has(grants.account_id), grants.unspent)
-    for account_id in connection.scalars(sa.select(accounts.c.id).where(span.has(accounts.c.id))):
+    for account_id in connection.scalars(
+        sa.select(accounts.c.id).where(span.has(accounts.c.id)).order_by(accounts.c.id)
+    ):
         has, total = unspent.get(account_id, 0), totals.get(account_id, 0)
         if has != total:
             found.breach("balances", f"account {account_id}: grants have {has} left, entries {total}")

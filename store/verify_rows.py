@@ -1,18 +1,14 @@
-"""Verification, row by row: holds, usage events, and the histories of subscriptions. Called by `store.verify`."""
+"""Verification, row by row: holds and usage events. Called by `store.verify`."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import Any
-
 import sqlalchemy as sa
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from policies.holds import HoldState
-from policies.subscription import CURRENT, MOVES, Event
-from store.findings import MAX_LISTED, Findings, Span
+from store.findings import Findings, Span
 from store.ids import id_text
-from store.tables import accounts, holds, subscription_events, subscriptions, usage_events
+from store.tables import accounts, holds, usage_events
 
 _SETTLED = holds.c.state == HoldState.SETTLED
 
@@ -58,42 +54,3 @@ def check_holds_of_usage(connection: Connection, span: Span, found: Findings) ->
     query = sa.select(usage_events.c.id).select_from(joined).where(span.has(usage_events.c.id), holds.c.id.is_(None))
     for event_id in connection.scalars(query):
         found.breach("usage", f"usage event {id_text(event_id)}: without a hold")
-
-
-def check_one_current(connection: Connection, found: Findings) -> None:
-    row = subscriptions.c
-    query = sa.select(row.account_id).where(row.status.in_(sorted(CURRENT))).group_by(row.account_id)
-    for account_id in connection.scalars(query.having(sa.func.count() > 1).limit(MAX_LISTED)):
-        found.breach("subscriptions", f"account {account_id}: more than one is current")
-
-
-def check_histories(connection: Connection, span: Span, found: Findings) -> None:
-    """Each subscription's events against its row."""
-    event = subscription_events.c
-    query = sa.select(subscription_events).where(span.has(event.subscription_id))
-    histories: defaultdict[int, list[Row[Any]]] = defaultdict(list)
-    for row in connection.execute(query.order_by(event.subscription_id, event.seq)):
-        histories[row.subscription_id].append(row)
-    for row in connection.execute(sa.select(subscriptions).where(span.has(subscriptions.c.id))):
-        if not _leads_to(histories[row.id], row):
-            found.breach("subscriptions", f"subscription {row.id}: its events do not lead to its row")
-    found.checked["subscriptions"] += span.count
-
-
-def _leads_to(history: list[Row[Any]], row: Row[Any]) -> bool:
-    """Whether the events, applied one by one, make the row."""
-    if [event.seq for event in history] != [*range(1, len(history) + 1)]:
-        return False
-    status: str | None = None
-    for event in history:
-        moved = (
-            event.status if status is None and event.event == Event.SUBSCRIBED else _MOVES.get((status, event.event))
-        )
-        if moved != event.status:
-            return False
-        status = event.status
-    return bool(history) and status == row.status and history[-1].plan_version_id == row.plan_version_id
-
-
-_MOVES: dict[tuple[str | None, str], str] = {(status, event): to for (status, event), to in MOVES.items()}
-"""The table of moves, for texts that need not be in the vocabulary."""

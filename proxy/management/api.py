@@ -54,7 +54,7 @@ class Management:
         try:
             result = query if isinstance(query, Refusal) else await self._result(found, request, query)
         except NotPossible as error:
-            result = Refusal(Reason.CONFLICT, str(error))
+            result = Refusal(Reason.CONFLICT, str(error), fields=error.fields)
         except StoreUnavailable as error:
             log.warning("%s is refused, because the store cannot answer: %s", endpoint.name, error)
             result = store_unavailable()

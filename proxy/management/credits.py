@@ -5,17 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from policies.refusals import Refusal, invalid_request
+from policies.refusals import Refusal
 from proxy.management.endpoint import ApiRequest
+from proxy.management.requests import counted
 from proxy.management.shapes import Credits, Moment, Page, Shape
 from proxy.services import Services
 from store import reports
 from store.ids import id_text
 from store.rows import EntryKind
 from store.verbs import GrantSource
-
-_MAX_VERSION_DIGITS = 18
-"""Digits of a number that fits into 64 bits."""
 
 
 class Transaction(Shape):
@@ -84,11 +82,11 @@ async def credit_balance(services: Services, request: ApiRequest) -> CreditBalan
 
 async def credit_history(services: Services, request: ApiRequest) -> CreditHistory | Refusal:
     page = request.query_as(Page)
-    before = page.cursor
-    if before is not None and not (before.isascii() and before.isdigit() and len(before) <= _MAX_VERSION_DIGITS):
-        return invalid_request("cursor: expected the nextCursor of an earlier page", "cursor")
+    before = counted(page.cursor)
+    if isinstance(before, Refusal):
+        return before
     rows = await services.store.database.read(
-        reports.entries, request.caller.account.account_id, int(before) if before else None, page.limit + 1
+        reports.entries, request.caller.account.account_id, before, page.limit + 1
     )
     shown = rows[: page.limit]
     return CreditHistory(

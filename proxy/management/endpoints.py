@@ -13,6 +13,15 @@ from proxy.management.credits import CreditBalance, CreditHistory, credit_balanc
 from proxy.management.endpoint import Endpoint
 from proxy.management.models import AvailableModels, OfApp, available_models
 from proxy.management.openapi import DOCUMENT, described
+from proxy.management.payments import PaymentList, list_payments
+from proxy.management.plan_change import (
+    ChangePlanBody,
+    PlanChanged,
+    PlanChangePreview,
+    PreviewChangeBody,
+    change_subscription_plan,
+    preview_plan_change,
+)
 from proxy.management.plans import PlainPlanList, PlanList, list_plans, list_plans_with_features
 from proxy.management.quota import (
     Period,
@@ -31,13 +40,12 @@ from proxy.management.shapes import Page
 from proxy.management.subscription import (
     CancelBody,
     Cancelled,
-    ChangePlanBody,
-    PlanChanged,
+    Resumed,
     SubscribeBody,
     Subscribed,
     SubscriptionStatus,
     cancel_subscription,
-    change_subscription_plan,
+    resume_subscription,
     status,
     subscribe,
 )
@@ -78,12 +86,32 @@ def _subscription() -> Iterable[Endpoint]:
     )
     yield Endpoint(
         "POST",
+        "/subscription/resume",
+        resume_subscription,
+        "Take back a cancellation, until the subscription has ended",
+        Resumed,
+        refusals=(Reason.ACCOUNT_FROZEN, Reason.CONFLICT),
+    )
+    yield Endpoint(
+        "POST",
+        "/subscription/preview-change",
+        preview_plan_change,
+        "What a change to another plan would cost and when it would apply; changes nothing",
+        PlanChangePreview,
+        body=PreviewChangeBody,
+        refusals=(Reason.NOT_FOUND, Reason.CONFLICT),
+    )
+    yield Endpoint(
+        "POST",
         "/subscription/change-plan",
         change_subscription_plan,
         "Change to another plan: an upgrade now, a downgrade at the end of the period",
         PlanChanged,
         body=ChangePlanBody,
         refusals=_CHANGE,
+    )
+    yield Endpoint(
+        "GET", "/subscription/payments", list_payments, "What was paid for subscriptions", PaymentList, query=Page
     )
 
 

@@ -18,6 +18,7 @@ _PLAN: dict[str, Any] = {
     "billingCycle": "monthly",
     "dailyQuota": 100,
     "monthlyQuota": 3000,
+    "trialDays": None,
     "maxModelTier": "pro",
     "features": '{"proModels":true,"prioritySupport":true}',
     "createdAt": "2025-12-01T00:00:00.000Z",
@@ -41,18 +42,27 @@ _SUBSCRIPTION: dict[str, Any] = {
     "billingCycle": "monthly",
     "autoRenew": True,
     "nextBillingDate": "2026-02-15T09:30:00.000Z",
+    "nextAmount": 299000,
+    "credit": 0,
+    "trialEnd": None,
     "graceUntil": None,
     "cancelAt": None,
     "cancelledAt": None,
     "cancelReason": None,
     "endedAt": None,
+    "refundQuoted": 0,
     "createdAt": "2026-01-15T09:30:00.000Z",
     "payment": None,
     "pendingPlan": None,
     "scheduledPlan": None,
     "plan": _PLAN,
 }
-_INCOMPLETE = _SUBSCRIPTION | {"status": "incomplete", "nextBillingDate": None, "payment": _PAYMENT}
+_INCOMPLETE = _SUBSCRIPTION | {
+    "status": "incomplete",
+    "nextBillingDate": None,
+    "nextAmount": None,
+    "payment": _PAYMENT,
+}
 
 _MODEL: dict[str, Any] = {
     "name": "Google Veo 2",
@@ -93,7 +103,8 @@ _GRANT: dict[str, Any] = {
 EXAMPLES: dict[str, Any] = {
     "SubscribeBody": {"planId": "pro-monthly"},
     "CancelBody": {"reason": "Too expensive", "immediately": False},
-    "ChangePlanBody": {"newPlanId": "enterprise-monthly"},
+    "PreviewChangeBody": {"newPlanId": "enterprise-monthly"},
+    "ChangePlanBody": {"newPlanId": "enterprise-monthly", "expectedAmount": 700000},
     "QuoteBody": {"modelKey": "video-generator:veo2", "units": {"duration_seconds": 8}},
     "QuotaCheckBody": {"modelKey": "video-generator:veo2"},
     "PlanList": {"plans": [_ON_SALE]},
@@ -114,7 +125,20 @@ EXAMPLES: dict[str, Any] = {
         "success": True,
         "message": "Subscription will remain active until end of billing period",
         "endDate": "2026-02-15T09:30:00.000Z",
+        "unused": 0,
+        "refund": 0,
+        "currency": "IDR",
         "subscription": _SUBSCRIPTION | {"autoRenew": False, "cancelAt": "2026-02-15T09:30:00.000Z"},
+    },
+    "Resumed": {"success": True, "message": "Subscription goes on", "subscription": _SUBSCRIPTION},
+    "PlanChangePreview": {
+        "direction": "upgrade",
+        "plan": _PLAN | {"id": "enterprise-monthly", "planId": "enterprise-monthly", "tier": "enterprise"},
+        "amount": 700000,
+        "currency": "IDR",
+        "credit": 0,
+        "appliesAt": None,
+        "quotedUntil": "2026-01-15T10:30:00.000Z",
     },
     "PlanChanged": {
         "success": True,
@@ -123,8 +147,25 @@ EXAMPLES: dict[str, Any] = {
         "appliesAt": "2026-02-15T09:30:00.000Z",
         "amount": 0,
         "currency": "IDR",
+        "credit": 0,
         "payment": None,
         "subscription": _SUBSCRIPTION | {"scheduledPlan": _PLAN | {"id": "basic-monthly", "planId": "basic-monthly"}},
+    },
+    "PaymentList": {
+        "payments": [
+            {
+                "id": "23",
+                "subscriptionId": "17",
+                "planId": "pro-monthly",
+                "planVersion": 1,
+                "purpose": "start",
+                "amount": 299000,
+                "currency": "IDR",
+                "reference": "invoice-88",
+                "createdAt": "2026-01-15T09:30:00.000Z",
+            }
+        ],
+        "nextCursor": None,
     },
     "QuotaStatus": {
         "remaining": 97,

@@ -49,6 +49,9 @@ _ERROR_FIELDS: Json = {
     "hint": {"type": "string", "description": "What would change it."},
     "field": {"type": "string", "description": "The field, parameter or header that is wrong."},
     "reason": {"type": "string"},
+    "expected": {"type": "integer", "description": "The amount that was expected, in minor units."},
+    "amount": {"type": "integer", "description": "The amount that would be due."},
+    "currency": {"type": "string"},
     "modelKey": {"type": "string"},
     "rule": {"type": ["string", "null"]},
 }

@@ -30,6 +30,8 @@ class PlanTerms(Shape):
     daily_quota: int
     monthly_quota: int | None
     """Null when the month has no limit of its own."""
+    trial_days: int | None
+    """Days that it can be tried without paying, by an account that has not tried any plan yet; null when none."""
     max_model_tier: str
     features: JsonText
     """A JSON object as text, for display."""
@@ -77,6 +79,7 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "billing_cycle": plan.cycle,
         "daily_quota": plan.daily_quota,
         "monthly_quota": plan.monthly_quota,
+        "trial_days": plan.trial_days,
         "max_model_tier": plan.max_model_tier,
         "features": plan.features,
         "created_at": plan.created_at,

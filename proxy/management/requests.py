@@ -25,6 +25,9 @@ MAX_BODY = 64 * 2**10
 MAX_PARAMETERS = 100
 """Of a query; clients add some of their own, such as cache busters."""
 
+_MAX_CURSOR_DIGITS = 18
+"""Digits of a number that fits into 64 bits."""
+
 _MAX_SHOWN = 100
 """Characters of a field's name that are repeated to the client that sent it."""
 
@@ -65,6 +68,15 @@ def read_body(raw: bytes, kind: type[AnyBody], optional: bool) -> AnyBody | Refu
         return invalid_request(f"The request body cannot be read: {error}", hint=_expected(kind))
     except ValidationError as error:
         return _invalid(error, kind)
+
+
+def counted(cursor: str | None) -> int | Refusal | None:
+    """The number after which a page goes on, where rows are numbered; None starts with the newest."""
+    if cursor is None:
+        return None
+    if cursor.isascii() and cursor.isdigit() and len(cursor) <= _MAX_CURSOR_DIGITS:
+        return int(cursor)
+    return invalid_request("cursor: expected the nextCursor of an earlier page", "cursor")
 
 
 def too_large() -> Refusal:

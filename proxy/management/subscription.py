@@ -1,35 +1,28 @@
-"""The caller's subscription: what it is now, and the changes its holder may make.
+"""The caller's subscription: what it is now, and subscribing, cancelling and resuming by its holder.
 
-What is possible is decided by the pure functions of `policies.subscription`, inside the transaction that stores it.
-What they refuse arrives as NotPossible and is answered with a conflict.
+What is possible is decided by the pure functions of `policies.subscription_acts`, inside the transaction that stores
+it. What they refuse arrives as NotPossible and is answered with a conflict. Changes of the plan are in `plan_change`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
-from typing import Literal
 
 from policies.callers import Caller
+from policies.proration import unused
 from policies.refusals import Reason, Refusal, account_frozen
-from policies.subscription import (
-    Event,
-    NotPossible,
-    PlanChange,
-    Subscription,
-    cancel,
-    change_plan,
-    pay,
-    quote_change,
-)
+from policies.subscription import Event, Status, Subscription
+from policies.subscription_acts import cancel, resume
 from policies.terms import AccountType, Plan
 from proxy.management.endpoint import ApiRequest
 from proxy.management.shapes import Body, Done, Moment, Name, Shape, Text
 from proxy.management.subscription_state import Payment, SubscriptionState, payment_due, subscription_state
 from proxy.services import Services
 from store import subscriptions
+from store.ids import id_text
+from store.subscriptions import Changed
 
 
 class SubscriptionStatus(Shape):
@@ -50,15 +43,11 @@ class SubscribeBody(Body):
 class CancelBody(Body):
     reason: Text | None = None
     immediately: bool = False
-    """End now instead of at the end of the period. Nothing is paid back."""
-
-
-class ChangePlanBody(Body):
-    new_plan_id: Name
+    """End now instead of at the end of the period. `unused` in the answer is what that gives up."""
 
 
 class Subscribed(Done):
-    """A new subscription. It is `incomplete` until `payment`, if there is one, is confirmed."""
+    """A new subscription. It is `incomplete` or `trialing` until `payment`, if there is one, is confirmed."""
 
     subscription: SubscriptionState
     payment: Payment | None
@@ -68,19 +57,17 @@ class Cancelled(Done):
     """The subscription ends at `endDate`, which may be now."""
 
     end_date: Moment
+    unused: int
+    """What the paid time that is given up is worth, in minor units of `currency`: 0 at the end of the period."""
+    refund: int
+    """What is to be paid back by the operator of this service; 0 unless that is the rule here."""
+    currency: str
     subscription: SubscriptionState
 
 
-class PlanChanged(Done):
-    """An upgrade applies once it is paid, at once when it costs nothing; a downgrade at the end of the period."""
+class Resumed(Done):
+    """The subscription goes on as if it had not been cancelled. What was planned before that stays withdrawn."""
 
-    direction: Literal["upgrade", "downgrade"]
-    applies_at: Moment | None
-    """Null while the upgrade waits for `payment`."""
-    amount: int
-    """What the change costs, in minor units of `currency`; paid already unless there is a `payment`."""
-    currency: str
-    payment: Payment | None
     subscription: SubscriptionState
 
 
@@ -99,91 +86,84 @@ async def subscribe(services: Services, request: ApiRequest) -> Subscribed | Ref
     caller, settings = request.caller, services.settings.values.subscriptions
     if caller.account.frozen:
         return account_frozen()
-    plan = _plan(services, request.body_as(SubscribeBody).plan_id, "planId")
+    plan = plan_on_sale(services, request.body_as(SubscribeBody).plan_id, "planId")
     if isinstance(plan, Refusal):
         return plan
     arguments = (caller.account.account_id, plan, settings.grace, _actor(caller), request.now)
-    row = await services.store.database.write(subscriptions.subscribe, *arguments)
+    row = await services.store.database.write(subscriptions.subscribe, *arguments, payment_key=payment_key(services))
     services.identifier.forget(caller)
-    if row.amount_due and settings.payment == "immediate":
-        row = await _change(services, request, partial(pay, now=request.now))
+    return Subscribed(message=_started(row), subscription=subscription_state(row), payment=payment_due(row))
+
+
+def _started(row: Subscription) -> str:
+    if row.status is Status.TRIALING:
+        return "Trial started; the subscription goes on after it when its payment is confirmed"
     waits = row.amount_due > 0
-    message = "Subscription created; it starts when its payment is confirmed" if waits else "Subscription created"
-    return Subscribed(message=message, subscription=subscription_state(row), payment=payment_due(row))
+    return "Subscription created; it starts when its payment is confirmed" if waits else "Subscription created"
 
 
 async def cancel_subscription(services: Services, request: ApiRequest) -> Cancelled | Refusal:
-    body, quoted = request.body_as(CancelBody), _to_change(request)
-    if isinstance(quoted, Refusal):
-        return quoted
-    decide = partial(cancel, now=request.now, immediately=body.immediately, reason=body.reason)
-    row = await _change(services, request, decide)
+    body, current = request.body_as(CancelBody), to_change(request)
+    if isinstance(current, Refusal):
+        return current
+    refund = services.settings.values.subscriptions.unused_time == "refund"
+    decide = partial(cancel, now=request.now, immediately=body.immediately, reason=body.reason, refund=refund)
+    changed = await change(services, request, decide)
+    row = changed.row
     message = "Subscription will remain active until end of billing period" if row.current else "Subscription cancelled"
-    return Cancelled(message=message, end_date=row.ended_at or row.period_end, subscription=subscription_state(row))
-
-
-async def change_subscription_plan(services: Services, request: ApiRequest) -> PlanChanged | Refusal:
-    """What was quoted is what is stored: a subscription that changed in between is a conflict."""
-    quoted = _to_change(request)
-    if isinstance(quoted, Refusal):
-        return quoted
-    plan = _plan(services, request.body_as(ChangePlanBody).new_plan_id, "newPlanId")
-    if isinstance(plan, Refusal):
-        return plan
-    change = quote_change(quoted, plan, services.rulebooks.current.tiers, request.now)
-    immediate = services.settings.values.subscriptions.payment == "immediate"
-
-    def decide(row: Subscription) -> tuple[Subscription, Event]:
-        if row != quoted:
-            raise NotPossible("The subscription has just changed; look at it and ask again")
-        changed = change_plan(row, change, request.now)
-        return pay(changed[0], request.now) if immediate and changed[0].amount_due else changed
-
-    row = await _change(services, request, decide)
-    return _plan_changed(row, change, request.now)
-
-
-def _plan_changed(row: Subscription, change: PlanChange, now: datetime) -> PlanChanged:
-    payment = payment_due(row)
-    if not change.upgrade:
-        message, applies_at = "Plan changes at the end of the billing period", change.applies_at
-    elif payment is not None:
-        message, applies_at = "Plan changes when its payment is confirmed", None
-    else:
-        message, applies_at = "Plan changed successfully", now
-    return PlanChanged(
+    return Cancelled(
         message=message,
-        direction="upgrade" if change.upgrade else "downgrade",
-        applies_at=applies_at,
-        amount=change.amount_due,
-        currency=change.plan.currency,
-        payment=payment,
+        end_date=row.ended_at or row.period_end,
+        unused=0 if row.current else unused(changed.before, request.now),
+        refund=row.refund_quoted,
+        currency=row.plan.currency,
         subscription=subscription_state(row),
     )
 
 
-async def _change(
-    services: Services, request: ApiRequest, decide: Callable[[Subscription], tuple[Subscription, Event]]
-) -> Subscription:
+async def resume_subscription(services: Services, request: ApiRequest) -> Resumed | Refusal:
+    """Of one that has ended it is said that it has: it can only be subscribed to again."""
+    if request.caller.account.frozen:
+        return account_frozen()
+    changed = await change(services, request, resume)
+    return Resumed(message="Subscription goes on", subscription=subscription_state(changed.row))
+
+
+async def change(
+    services: Services,
+    request: ApiRequest,
+    decide: Callable[[Subscription], tuple[Subscription, Event]],
+    payment_key: str | None = None,
+) -> Changed:
+    """Apply a decision of the caller. With a `payment_key`, what is due after it is paid at once."""
     caller = request.caller
     arguments = (caller.account.account_id, decide, _actor(caller), request.now)
-    row = await services.store.database.write(subscriptions.change, *arguments)
+    changed = await services.store.database.write(subscriptions.change, *arguments, payment_key=payment_key)
     # What is remembered of the caller would be refused by the ledger as stale; this saves it the second look.
     services.identifier.forget(caller)
+    return changed
+
+
+def payment_key(services: Services) -> str | None:
+    """The key of a payment that is confirmed by being asked for, where the settings say that payments are."""
+    immediate = services.settings.values.subscriptions.payment == "immediate"
+    return f"immediate:{id_text(services.store.ids.next())}" if immediate else None
+
+
+def current_subscription(request: ApiRequest) -> Subscription | Refusal:
+    """The caller's current subscription, as it is now."""
+    row = request.caller.account.at(request.now).subscription
+    if row is None or not row.current:
+        return Refusal(Reason.NOT_FOUND, "No active subscription", "Subscribe to a plan first.")
     return row
 
 
-def _to_change(request: ApiRequest) -> Subscription | Refusal:
-    """The current subscription, if there is one and its account is not frozen: that may look and not change."""
-    account = request.caller.account.at(request.now)
-    if account.frozen:
-        return account_frozen()
-    if account.subscription is None or not account.subscription.current:
-        return Refusal(Reason.NOT_FOUND, "No active subscription", "Subscribe to a plan first.")
-    return account.subscription
+def to_change(request: ApiRequest) -> Subscription | Refusal:
+    """The same, unless the account is frozen: that may look and not change."""
+    return account_frozen() if request.caller.account.frozen else current_subscription(request)
 
 
-def _plan(services: Services, plan_id: str, field: str) -> Plan | Refusal:
+def plan_on_sale(services: Services, plan_id: str, field: str) -> Plan | Refusal:
     plan = services.rulebooks.current.catalogue.plan(plan_id)
     if plan is not None:
         return plan

@@ -30,13 +30,19 @@ class SubscriptionState(Shape):
     status: Status
     """`incomplete` waits for its first payment and gives nothing; `past_due` waits for a renewal and still does."""
     start_date: Moment
-    """Of the current period."""
+    """Of the current period; what is paid during a trial starts when that ends."""
     end_date: Moment
     """Of the current period, or of the subscription when it has ended."""
     billing_cycle: Cycle
     auto_renew: bool
     next_billing_date: Moment | None
     """When the next period has to be paid; null when none will have to be."""
+    next_amount: int | None
+    """What will have to be paid then, after the credit, in minor units; null when nothing will."""
+    credit: int
+    """What was paid and not used up, in minor units; the next amounts due are reduced by it."""
+    trial_end: Moment | None
+    """When the trial ends or has ended; null when there was none."""
     grace_until: Moment | None
     """Until when a subscription whose renewal is unpaid stays active."""
     cancel_at: Moment | None
@@ -44,6 +50,8 @@ class SubscriptionState(Shape):
     """When the cancellation was asked for."""
     cancel_reason: str | None
     ended_at: Moment | None
+    refund_quoted: int
+    """What was to be paid back when it ended, in minor units."""
     created_at: Moment
     payment: Payment | None
     """Null when nothing is due."""
@@ -67,11 +75,15 @@ def subscription_state(row: Subscription) -> SubscriptionState:
         billing_cycle=row.plan.cycle,
         auto_renew=renews,
         next_billing_date=row.period_end if bills else None,
+        next_amount=row.next_amount if bills else None,
+        credit=row.carried,
+        trial_end=row.trial_end,
         grace_until=row.grace_until if row.status is Status.PAST_DUE else None,
         cancel_at=row.cancel_at,
         cancelled_at=row.canceled_at,
         cancel_reason=row.cancel_reason,
         ended_at=row.ended_at,
+        refund_quoted=row.refund_quoted,
         created_at=row.created_at,
         payment=payment_due(row),
         pending_plan=plan_terms(row.pending_plan) if row.pending_plan else None,
@@ -83,7 +95,8 @@ def subscription_state(row: Subscription) -> SubscriptionState:
 def payment_due(row: Subscription) -> Payment | None:
     if not row.current or row.amount_due == 0:
         return None
-    due_by = {Status.INCOMPLETE: row.created_at + CHECKOUT_TIME, Status.PAST_DUE: row.grace_until}
+    starts_by, upgrades_by = row.created_at + CHECKOUT_TIME, row.pending_until or row.period_end
+    due_by = {Status.INCOMPLETE: starts_by, Status.PAST_DUE: row.grace_until, Status.ACTIVE: upgrades_by}
     reference = f"subscription-{row.subscription_id}"
     return Payment(
         amount=row.amount_due,

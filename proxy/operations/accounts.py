@@ -14,7 +14,7 @@ from policies.terms import Metric, Plan
 from proxy.operations.arguments import CreditsOrNone, Cursor, Limit, Name, Tags
 from proxy.operations.naming import named_account
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, conflict
-from proxy.operations.subscriptions import subscription_answer
+from proxy.operations.subscription_answers import subscription_answer
 from store import accounts, reports
 from store.operators import change_tags, users_of
 from store.users import ensure_user

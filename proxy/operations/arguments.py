@@ -106,6 +106,9 @@ def _hold_id(value: object) -> HoldId:
     return hold_id
 
 
+MinorUnits = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
+"""Of the currency of a plan."""
+
 Hold = Annotated[HoldId, BeforeValidator(_hold_id), PlainSerializer(id_text)]
 
 

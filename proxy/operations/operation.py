@@ -100,5 +100,5 @@ def not_found(error: str, hint: str | None = None) -> Refusal:
     return Refusal(Reason.NOT_FOUND, error, hint)
 
 
-def conflict(error: str, hint: str | None = None) -> Refusal:
-    return Refusal(Reason.CONFLICT, error, hint)
+def conflict(error: str, hint: str | None = None, fields: Mapping[str, object] | None = None) -> Refusal:
+    return Refusal(Reason.CONFLICT, error, hint, fields or {})

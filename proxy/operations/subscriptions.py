@@ -1,46 +1,19 @@
-"""Subscriptions: what an account holder may do, done by an operator, and the confirmation of payments."""
+"""Subscriptions: what an account holder may do, done by an operator. Here are also the verbs of plans and payments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from config.findings import did_you_mean
+from policies.proration import unused
 from policies.refusals import Refusal, iso
-from policies.subscription import Event, NotPossible, Subscription, cancel, change_plan, pay, quote_change, resolve
-from policies.terms import AccountId, Plan
+from policies.subscription import NotPossible, resolve
+from policies.subscription_acts import cancel, resume
+from proxy.operations import payments, plan_changes
 from proxy.operations.arguments import Name, Sentence
 from proxy.operations.naming import named_account
-from proxy.operations.operation import Answer, Arguments, Desk, Operation, conflict, not_found
-from store import catalogue, subscriptions
-
-
-def subscription_answer(row: Subscription) -> Answer:
-    """A subscription resolved at the moment, as operators see it. `due` is in minor units of its currency."""
-    due_for = row.pending_plan or row.plan
-    dates = {
-        "period_start": row.period_start,
-        "period_end": row.period_end,
-        "grace_until": row.grace_until if row.amount_due and row.entitled and not row.pending_plan else None,
-        "cancel_at": row.cancel_at,
-        "ended_at": row.ended_at,
-    }
-    return {
-        "plan": row.plan.plan_id,
-        "plan_version": row.plan.version,
-        "tier": row.plan.tier,
-        "status": row.status,
-        "entitled": row.entitled,
-        "due": row.amount_due,
-        "currency": due_for.currency,
-        "pending_plan": row.pending_plan.plan_id if row.pending_plan else None,
-        "scheduled_plan": row.scheduled_plan.plan_id if row.scheduled_plan else None,
-        **{name: iso(moment) if moment else None for name, moment in dates.items()},
-    }
-
-
-class OneAccount(Arguments):
-    account: Name
-    """The account: its number, or the id of one of its users."""
+from proxy.operations.operation import Answer, Desk, Operation
+from proxy.operations.plan_changes import plan_on_sale
+from proxy.operations.subscription_answers import OneAccount, changed, not_possible, subscription_answer
+from store import subscriptions
+from store.ids import id_text
 
 
 async def show(desk: Desk, given: OneAccount) -> Answer | Refusal:
@@ -56,52 +29,23 @@ class Subscribe(OneAccount):
     plan: Name
     """The id of a plan that is on sale."""
     paid: bool = False
-    """The first payment has been received: activate at once."""
+    """The first payment has been received: activate at once, after the trial if there is one."""
 
 
 async def subscribe(desk: Desk, given: Subscribe) -> Answer | Refusal:
     account = await named_account(desk.store, given.account)
-    plan = await _plan(desk, given.plan)
+    plan = await plan_on_sale(desk, given.plan)
     if isinstance(account, Refusal):
         return account
     if isinstance(plan, Refusal):
         return plan
-    grace, now = desk.settings.subscriptions.grace, desk.now()
+    key = f"operator:{id_text(desk.store.ids.next())}" if given.paid else None
+    arguments = (account.account_id, plan, desk.settings.subscriptions.grace, desk.actor, desk.now())
     try:
-        row = await desk.store.database.write(subscriptions.subscribe, account.account_id, plan, grace, desk.actor, now)
+        row = await desk.store.database.write(subscriptions.subscribe, *arguments, payment_key=key)
     except NotPossible as error:
-        return conflict(str(error), f"See: farebox subscriptions show {given.account}")
-    if given.paid and row.amount_due:
-        return await _change(desk, account.account_id, lambda row: pay(row, now))
+        return not_possible(error, given.account)
     return {"account": account.account_id, "subscription": subscription_answer(row)}
-
-
-async def _plan(desk: Desk, plan_id: str) -> Plan | Refusal:
-    on_sale = await desk.store.database.read(catalogue.load)
-    plan = on_sale.plan(plan_id)
-    if plan is None:
-        known = [plan.plan_id for plan in on_sale.plans if plan.active]
-        hint = "There are no plans yet; load them with: farebox seed" if not known else None
-        return not_found(f"There is no plan {plan_id!r} on sale" + did_you_mean(plan_id, known), hint)
-    return plan
-
-
-async def _change(
-    desk: Desk, account_id: AccountId, decide: Callable[[Subscription], tuple[Subscription, Event]]
-) -> Answer | Refusal:
-    try:
-        row = await desk.store.database.write(subscriptions.change, account_id, decide, desk.actor, desk.now())
-    except NotPossible as error:
-        return conflict(str(error), f"See: farebox subscriptions show {account_id}")
-    return {"account": account_id, "subscription": subscription_answer(row)}
-
-
-async def confirm(desk: Desk, given: OneAccount) -> Answer | Refusal:
-    account = await named_account(desk.store, given.account)
-    if isinstance(account, Refusal):
-        return account
-    now = desk.now()
-    return await _change(desk, account.account_id, lambda row: pay(row, now))
 
 
 class Cancel(OneAccount):
@@ -115,26 +59,24 @@ async def cancel_subscription(desk: Desk, given: Cancel) -> Answer | Refusal:
     account = await named_account(desk.store, given.account)
     if isinstance(account, Refusal):
         return account
-    now = desk.now()
-    return await _change(desk, account.account_id, lambda row: cancel(row, now, given.immediately, given.reason))
+    now, refund = desk.now(), desk.settings.subscriptions.unused_time == "refund"
+    done = await changed(
+        desk, account.account_id, lambda row: cancel(row, now, given.immediately, given.reason, refund=refund)
+    )
+    if isinstance(done, Refusal):
+        return done
+    rest = 0 if done.row.current else unused(done.before, now)
+    return {"account": account.account_id, "unused": rest, "subscription": subscription_answer(done.row)}
 
 
-class Change(OneAccount):
-    plan: Name
-    """The id of the plan to change to."""
-
-
-async def change(desk: Desk, given: Change) -> Answer | Refusal:
+async def resume_subscription(desk: Desk, given: OneAccount) -> Answer | Refusal:
     account = await named_account(desk.store, given.account)
-    plan = await _plan(desk, given.plan)
     if isinstance(account, Refusal):
         return account
-    if isinstance(plan, Refusal):
-        return plan
-    tiers, now = (await desk.rulebook()).tiers, desk.now()
-    return await _change(
-        desk, account.account_id, lambda row: change_plan(row, quote_change(row, plan, tiers, now), now)
-    )
+    done = await changed(desk, account.account_id, resume)
+    if isinstance(done, Refusal):
+        return done
+    return {"account": account.account_id, "subscription": subscription_answer(done.row)}
 
 
 async def history(desk: Desk, given: OneAccount) -> Answer | Refusal:
@@ -145,7 +87,16 @@ async def history(desk: Desk, given: OneAccount) -> Answer | Refusal:
     row = await database.read(subscriptions.latest, account.account_id)
     events = await database.read(subscriptions.history, row.subscription_id) if row else []
     shown = [
-        {"at": iso(event["at"]), "event": event["event"], "status": event["status"], "actor": event["actor"]}
+        {
+            "at": iso(event["at"]),
+            "event": event["event"],
+            "status": event["status"],
+            "plan": event["plan_id"],
+            "plan_version": event["version"],
+            "due": event["amount_due"],
+            "credit": event["carried"],
+            "actor": event["actor"],
+        }
         for event in events
     ]
     return {"account": account.account_id, "plan": row.plan.plan_id if row else None, "events": shown}
@@ -157,14 +108,13 @@ OPERATIONS = (
     Operation("subscriptions", "subscribe", "Subscribes an account to a plan; a paid one waits for its payment.",
               "subscriptions subscribe user-1001 pro-monthly --paid",
               Subscribe, subscribe, changes=True, positional=("account", "plan")),
-    Operation("subscriptions", "confirm", "Confirms the payment that is due: it starts, renews or upgrades.",
-              "subscriptions confirm user-1001", OneAccount, confirm, changes=True, positional=("account",)),
+    *payments.OPERATIONS,
     Operation("subscriptions", "cancel", "Cancels at the end of the period, or at once.",
               'subscriptions cancel user-1001 --reason "moved away"',
               Cancel, cancel_subscription, changes=True, positional=("account",)),
-    Operation("subscriptions", "change", "Changes the plan: upgrades now when paid, downgrades at the period's end.",
-              "subscriptions change user-1001 enterprise-monthly",
-              Change, change, changes=True, positional=("account", "plan")),
+    Operation("subscriptions", "resume", "Takes back a cancellation, until the subscription has ended.",
+              "subscriptions resume user-1001", OneAccount, resume_subscription, changes=True, positional=("account",)),
+    *plan_changes.OPERATIONS,
     Operation("subscriptions", "history", "Lists everything that happened to the subscription, oldest first.",
               "subscriptions history user-1001", OneAccount, history, positional=("account",)),
 )  # fmt: skip

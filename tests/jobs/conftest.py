@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.subscription import GRACE_DEFAULT, pay
+from policies.subscription import GRACE_DEFAULT
 from policies.terms import AccountId, Funding, HoldId, OnDeadline
 from seeds.load import load_catalogue
 from seeds.reading import default_files
@@ -74,9 +74,14 @@ class House:
         now = self.clock.now
         plan = (await self.store.database.read(catalogue.load)).plan(plan_id)
         assert plan is not None
-        await self.store.database.write(subscriptions.subscribe, account_id, plan, GRACE_DEFAULT, "ana", now)
-        if plan.price:
-            await self.store.database.write(subscriptions.change, account_id, lambda row: pay(row, now), "ana", now)
+        arguments = (account_id, plan, GRACE_DEFAULT, "ana", now)
+        key = f"invoice-{self.store.ids.next()}"
+        await self.store.database.write(subscriptions.subscribe, *arguments, payment_key=key)
+
+    async def pay(self, account_id: AccountId) -> None:
+        """What is due, confirmed now."""
+        key = f"invoice-{self.store.ids.next()}"
+        await self.store.database.write(subscriptions.confirm, account_id, key, None, "ana", self.clock.now)
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.process import Outcome, run_job_once
-from policies.subscription import Status, cancel, pay
+from policies.subscription import Status
+from policies.subscription_acts import cancel
 from store import accounts, subscriptions
 from store.tables import subscription_events
 from store.verify import verify
@@ -107,8 +108,7 @@ async def test_who_pays_in_the_grace_time_is_not_touched_by_the_next_run(houses:
     await house.subscribe(account_id, "basic-monthly")
     house.clock.now += timedelta(days=33)
     await _store_due(house)
-    now = house.clock.now
-    await house.store.database.write(subscriptions.change, account_id, lambda row: pay(row, now), "paid", now)
+    await house.pay(account_id)
     assert await _store_due(house) == {"subscriptions_stored": 0, "failed": 0}
     row = await house.store.database.read(subscriptions.current, account_id)
     assert (row.status, row.period_start.date().isoformat()) == (Status.ACTIVE, "2025-02-15")
@@ -134,7 +134,7 @@ async def test_a_subscription_that_cannot_be_stored_does_not_hold_up_the_others(
     for name in ("damaged", "sound"):
         await house.subscribe(await house.account(name), "basic-monthly")
     last = sa.update(subscription_events).where(
-        subscription_events.c.subscription_id == 1, subscription_events.c.seq == 2
+        subscription_events.c.subscription_id == 1, subscription_events.c.seq == 1
     )
     await house.store.database.write(lambda connection: connection.execute(last.values(seq=2**63 - 1)) and None)
     house.clock.now += timedelta(days=32)

@@ -9,19 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.subscription import (
-    MOVES,
-    Event,
-    Status,
-    Subscription,
-    cancel,
-    change_plan,
-    elapsed,
-    pay,
-    quote_change,
-    resolve,
-    start,
-)
+from policies.proration import quote_change
+from policies.subscription import MOVES, Event, Status, Subscription, elapsed, resolve, start
+from policies.subscription_acts import cancel, change_plan, pay
 from policies.terms import AccountId, Cycle, Plan, Tier
 
 NOW = datetime(2025, 1, 31, 10, 0, tzinfo=UTC)

@@ -14,7 +14,8 @@ from config.findings import InvalidDocument
 from policies.callers import Account
 from policies.pricing import cost
 from policies.rulebook import Rulebook, compile_rulebook
-from policies.subscription import GRACE_DEFAULT, Status, cancel
+from policies.subscription import GRACE_DEFAULT, Status
+from policies.subscription_acts import cancel
 from policies.terms import MICRO, Catalogue, Cycle
 from seeds.diff import Change, SeedDiff
 from seeds.load import load_catalogue, load_demo

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection
 
-from policies.subscription import CHECKOUT_TIME, GRACE_DEFAULT, Event, cancel, pay
+from policies.subscription import CHECKOUT_TIME, GRACE_DEFAULT, Event
+from policies.subscription_acts import cancel
 from policies.terms import AccountId, Plan
 from store import catalogue, subscriptions
 from store.accounts import create_user
@@ -46,9 +47,9 @@ def _plan(connection: Connection, price: int) -> Plan:
 
 def _subscribed(connection: Connection, user_id: str, price: int, paid: bool) -> AccountId:
     account_id = create_user(connection, user_id, None, 0, 0, NOW)[0].account.account_id
-    subscriptions.subscribe(connection, account_id, _plan(connection, price), GRACE_DEFAULT, user_id, NOW)
-    if paid:
-        subscriptions.change(connection, account_id, lambda row: pay(row, NOW), user_id, NOW)
+    key = f"invoice of {user_id}" if paid else None
+    plan = _plan(connection, price)
+    subscriptions.subscribe(connection, account_id, plan, GRACE_DEFAULT, user_id, NOW, payment_key=key)
     return account_id
 
 

@@ -9,7 +9,8 @@ from datetime import datetime
 import pytest
 from sqlalchemy import Connection
 
-from policies.subscription import GRACE_DEFAULT, cancel
+from policies.subscription import GRACE_DEFAULT
+from policies.subscription_acts import cancel
 from policies.terms import AccountId, Plan
 from proxy.watching import reload
 from store import accounts, api_keys, catalogue, subscriptions

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from config.settings import load_settings
 from policies.callers import Caller
 from policies.evaluate import evaluate
 from policies.refusals import Refusal
-from policies.subscription import Subscription, pay
+from policies.subscription import Subscription
 from policies.terms import AccountId, Credential, OnDeadline, Plan
 from proxy.identity.identifier import Identifier
 from proxy.management.api import Management
@@ -84,11 +83,14 @@ def furnish(connection: Any, now: datetime) -> None:
         model |= {"enabled": True, "beta": False, "price_rates": {}, "price_step": MICRO, "quota_cost": 1}
         catalogue.put_model(connection, key, model | {"capabilities": {"maxDuration": 6}} | values)
     for position, (plan_id, values) in enumerate(PLANS.items()):
-        plan = {"name": plan_id.title(), "description": "", "currency": "IDR", "cycle": "monthly"}
-        plan |= {"max_model_tier": values["tier"], "features": {"emailSupport": True}} | values
         # Put on sale in the opposite order, so that the display order is not the order of arrival by accident.
-        catalogue.put_plan(connection, plan_id, plan, 100 - position, plan_id != "retired", now)
+        catalogue.put_plan(connection, plan_id, _terms(plan_id, values), 100 - position, plan_id != "retired", now)
     catalogue.changed(connection)
+
+
+def _terms(plan_id: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    terms = {"name": plan_id.title(), "description": "", "currency": "IDR", "cycle": "monthly"}
+    return terms | {"max_model_tier": values["tier"], "features": {"emailSupport": True}} | values
 
 
 class MovableClock:
@@ -175,8 +177,9 @@ class Service:
 
     async def paid(self, account_id: AccountId) -> Subscription:
         """An operator confirms what is due."""
-        write = self.services.store.database.write
-        return await write(subscriptions.change, account_id, partial(pay, now=self.now()), "operator", self.now())
+        key = f"invoice-{self.services.store.ids.next()}"
+        arguments = (account_id, key, None, "operator", self.now())
+        return (await self.services.store.database.write(subscriptions.confirm, *arguments)).row
 
     def plan(self, plan_id: str) -> Plan:
         plan = self.services.rulebooks.current.catalogue.plan(plan_id)
@@ -223,6 +226,13 @@ class Service:
         await database.write(catalogue.changed)
         self.services.rulebooks.reload(await database.read(catalogue.load), self.now())
 
+    async def offer_trial(self, plan_id: str, days: int) -> None:
+        """Put a plan on sale with a trial, in force at once."""
+        database, values = self.services.store.database, PLANS[plan_id]
+        await database.write(catalogue.put_plan, plan_id, _terms(plan_id, values) | {"trial_days": days}, 1, True, NOW)
+        await database.write(catalogue.changed)
+        self.services.rulebooks.reload(await database.read(catalogue.load), self.now())
+
     async def freeze(self, user_id: str = "ana") -> None:
         account_id = (await self.user(user_id)).account.account_id
         await self.services.store.database.write(accounts.set_frozen, account_id, self.now())
@@ -241,6 +251,7 @@ async def running(
     policy: str | None = None,
     management: Mapping[str, object] | None = None,
     payment: str = "operator",
+    unused_time: str = "forfeit",
 ) -> AsyncIterator[Service]:
     """The API over a database that is migrated and otherwise empty."""
     settings = {
@@ -249,7 +260,7 @@ async def running(
         "upstreams": {"app": {"url": "http://127.0.0.1:9"}},
         "routes": [{"id": "site", "match": "GET /**", "upstream": "app", "access": "open"}],
         "management": dict(management or {}),
-        "subscriptions": {"payment": payment},
+        "subscriptions": {"payment": payment, "unused_time": unused_time},
         "limits": {"body_timeout": "300ms"},
     }
     (folder / "farebox.yaml").write_text(json.dumps(settings))

@@ -32,6 +32,7 @@ async def test_a_plan_keeps_the_fields_of_the_origin(service: Service) -> None:
         "billingCycle": "monthly",
         "dailyQuota": 50,
         "monthlyQuota": 60,
+        "trialDays": None,
         "maxModelTier": "basic",
         "createdAt": "2026-01-15T10:30:00.000Z",
         "isActive": True,

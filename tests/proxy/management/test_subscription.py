@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 
 from policies.refusals import Refusal, iso
-from policies.subscription import NotPossible
-from proxy.management.endpoint import ApiRequest
-from proxy.management.shapes import Query
-from proxy.management.subscription import ChangePlanBody, change_subscription_plan
 from tests.proxy.management.conftest import Start
 from tests.proxy.management.service import NOW, MovableClock, Service, token
 
@@ -169,6 +164,87 @@ async def test_cancelling_immediately_ends_now(service: Service) -> None:
     assert (status["tier"], status["isActive"]) == ("free", False)
 
 
+async def test_what_cancelling_now_gives_up_is_told(service: Service, clock: MovableClock) -> None:
+    """As an amount; nothing is paid back. At the end of the period nothing is given up."""
+    await service.subscribed("basic")
+    clock.forward(days=15.5)
+    later = await service.post("/subscription/cancel")
+    assert (later["unused"], later["refund"], later["currency"]) == (0, 0, "IDR")
+    now = await service.post("/subscription/cancel", {"immediately": True})
+    assert (now["unused"], now["refund"]) == (49_500, 0)
+    assert now["subscription"]["refundQuoted"] == 0
+
+
+async def test_a_refund_is_quoted_where_that_is_the_rule(start: Start, clock: MovableClock) -> None:
+    """With `unused_time: refund` the answer says what is to be paid back, and so does the ended subscription."""
+    async with start(unused_time="refund") as service:
+        await service.subscribed("basic")
+        clock.forward(days=15.5)
+        answer = await service.post("/subscription/cancel", {"immediately": True})
+        assert answer["unused"] == answer["refund"] == 49_500
+        assert (await service.get("/subscription/status"))["subscription"]["refundQuoted"] == 49_500
+
+
+async def test_a_cancellation_is_taken_back_until_the_end(service: Service, clock: MovableClock) -> None:
+    """To the last second; afterwards it has ended, which a conflict says. What is not cancelled cannot be resumed."""
+    await service.post("/subscription/resume", status=409)
+    await service.subscribed("basic")
+    assert "no cancellation" in (await service.post("/subscription/resume", status=409))["error"]
+    before = await service.get("/subscription/status")
+    await service.post("/subscription/cancel", {"reason": "a mistake"})
+    clock.now = MONTH_LATER - timedelta(seconds=1)
+    resumed = await service.post("/subscription/resume")
+    assert resumed["subscription"] == before["subscription"]
+    await service.post("/subscription/cancel")
+    clock.now = MONTH_LATER
+    ended = await service.post("/subscription/resume", status=409)
+    assert ended["error"] == "The subscription has ended: it is canceled"
+
+
+async def test_a_trial_entitles_at_once(service: Service, clock: MovableClock) -> None:
+    """Without payment and until its end is told; what is due by then is told too. Unpaid, nothing is left of it."""
+    await service.offer_trial("pro", 14)
+    answer = await service.post("/subscription/subscribe", {"planId": "pro"}, status=201)
+    trial_end = iso(NOW + timedelta(days=14))
+    subscription = answer["subscription"]
+    assert (subscription["status"], subscription["trialEnd"], subscription["endDate"]) == (
+        "trialing",
+        trial_end,
+        trial_end,
+    )
+    assert (answer["payment"]["amount"], answer["payment"]["dueBy"]) == (299_000, trial_end)
+    assert (subscription["nextBillingDate"], subscription["nextAmount"]) == (trial_end, 299_000)
+    assert (await service.get("/quota/status"))["limit"] == 100
+    clock.forward(days=14)
+    ended = await service.get("/subscription/status")
+    assert (ended["isActive"], ended["tier"], ended["subscription"]["status"]) == (False, "free", "expired")
+
+
+async def test_a_paid_trial_goes_on_to_its_end(service: Service, clock: MovableClock) -> None:
+    """The paid month begins when the trial ends."""
+    await service.offer_trial("pro", 14)
+    await service.post("/subscription/subscribe", {"planId": "pro"}, status=201)
+    clock.forward(days=3)
+    await service.paid((await service.user()).account.account_id)
+    subscription = (await service.get("/subscription/status"))["subscription"]
+    assert (subscription["status"], subscription["payment"]) == ("active", None)
+    assert subscription["startDate"] == subscription["trialEnd"] == iso(NOW + timedelta(days=14))
+    assert subscription["endDate"] == "2026-02-28T10:30:00.000Z"
+
+
+@pytest.mark.parametrize("again", ["pro", "basic"])
+async def test_an_account_has_one_trial_ever(service: Service, clock: MovableClock, again: str) -> None:
+    """Neither cancelling and subscribing again, nor another plan, nor waiting brings a second one."""
+    await service.offer_trial("pro", 14)
+    await service.offer_trial("basic", 7)
+    await service.post("/subscription/subscribe", {"planId": "pro"}, status=201)
+    await service.post("/subscription/cancel", {"immediately": True})
+    clock.forward(days=400)
+    answer = await service.post("/subscription/subscribe", {"planId": again}, status=201)
+    assert answer["subscription"]["status"] == "incomplete"
+    assert (await service.get("/subscription/status"))["isActive"] is False
+
+
 @pytest.mark.parametrize(
     ("path", "body"), [("/subscription/cancel", None), ("/subscription/change-plan", {"newPlanId": "pro"})]
 )
@@ -186,84 +262,13 @@ async def test_an_ended_subscription_cannot_be_changed(service: Service) -> None
     await service.post("/subscription/change-plan", {"newPlanId": "enterprise"}, status=404)
 
 
-async def test_an_upgrade_applies_when_it_is_paid(service: Service, clock: MovableClock) -> None:
-    """It costs the difference for the rest of the period, and the tier changes with the payment."""
-    await service.subscribed("basic")
-    clock.forward(days=15.5)
-    answer = await service.post("/subscription/change-plan", {"newPlanId": "pro"})
-    assert (answer["direction"], answer["appliesAt"]) == ("upgrade", None)
-    assert answer["amount"] == answer["payment"]["amount"] == 100_000
-    assert answer["subscription"]["pendingPlan"]["planId"] == "pro"
-    assert (await service.get("/subscription/status"))["tier"] == "basic"
-    await service.paid((await service.user()).account.account_id)
-    status = await service.get("/subscription/status")
-    assert (status["tier"], status["subscription"]["endDate"]) == ("pro", iso(MONTH_LATER))
-    assert status["subscription"]["pendingPlan"] is None
-
-
-async def test_an_upgrade_with_immediate_payment_applies_now(start: Start) -> None:
-    """The answer still says what it has cost."""
-    async with start(payment="immediate") as service:
-        await service.subscribed("basic")
-        answer = await service.post("/subscription/change-plan", {"newPlanId": "enterprise"})
-        assert (answer["direction"], answer["appliesAt"], answer["payment"]) == ("upgrade", iso(NOW), None)
-        assert answer["amount"] == 900_000
-        assert (await service.get("/subscription/status"))["tier"] == "enterprise"
-
-
-async def test_a_downgrade_waits_for_the_end_of_the_period(service: Service, clock: MovableClock) -> None:
-    """What is paid for stays until then; afterwards the new price is due, with days of grace."""
-    await service.subscribed("pro")
-    answer = await service.post("/subscription/change-plan", {"newPlanId": "basic"})
-    assert (answer["direction"], answer["appliesAt"]) == ("downgrade", iso(MONTH_LATER))
-    assert (answer["amount"], answer["payment"]) == (0, None)
-    assert answer["subscription"]["scheduledPlan"]["planId"] == "basic"
-    assert (await service.get("/subscription/status"))["tier"] == "pro"
-    clock.now = MONTH_LATER
-    status = await service.get("/subscription/status")
-    subscription = status["subscription"]
-    assert (status["tier"], status["isActive"], subscription["status"]) == ("basic", True, "past_due")
-    assert subscription["payment"]["amount"] == 99_000
-    assert subscription["graceUntil"] == subscription["payment"]["dueBy"] == iso(MONTH_LATER + timedelta(days=7))
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "code"),
-    [({"newPlanId": "basic"}, 409, "conflict"), ({"newPlanId": "no-such-plan"}, 404, "not_found")],
-    ids=["the same plan", "no plan"],
-)
-async def test_a_change_that_makes_no_sense_is_refused(
-    service: Service, body: dict[str, Any], status: int, code: str
-) -> None:
-    """To the plan that one has, or to none."""
-    await service.subscribed("basic")
-    assert (await service.post("/subscription/change-plan", body, status=status))["code"] == code
-
-
-async def test_what_was_quoted_is_what_is_stored(service: Service) -> None:
-    """A subscription that changes between the quote and the change is a conflict, and stays as it is."""
-    await service.subscribed("basic")
-    request = ApiRequest(await service.caller(), {}, Query(), ChangePlanBody(newPlanId="enterprise"), NOW)
-    await service.post("/subscription/change-plan", {"newPlanId": "free"})
-    with pytest.raises(NotPossible, match="has just changed"):
-        await change_subscription_plan(service.services, request)
-    subscription = (await service.get("/subscription/status"))["subscription"]
-    assert (subscription["scheduledPlan"]["planId"], subscription["pendingPlan"]) == ("free", None)
-
-
-async def test_an_unpaid_subscription_cannot_change_its_plan(service: Service) -> None:
-    """A conflict: nobody climbs tiers before paying."""
-    await service.post("/subscription/subscribe", {"planId": "basic"}, status=201)
-    answer = await service.post("/subscription/change-plan", {"newPlanId": "enterprise"}, status=409)
-    assert "incomplete" in answer["error"]
-
-
 async def test_a_frozen_account_may_look_and_not_change(service: Service) -> None:
     """Reading goes on; subscribing, changing and cancelling are refused."""
     await service.subscribed("basic")
     await service.freeze()
     assert (await service.get("/subscription/status"))["isActive"] is True
-    for path, body in (("subscribe", {"planId": "pro"}), ("change-plan", {"newPlanId": "pro"}), ("cancel", None)):
+    bodies = {"subscribe": {"planId": "pro"}, "change-plan": {"newPlanId": "pro"}, "cancel": None, "resume": None}
+    for path, body in bodies.items():
         answer = await service.post(f"/subscription/{path}", body, status=403)
         assert answer["code"] == "account_frozen"
 
