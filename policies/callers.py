@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from policies.quota import QuotaTerms, quota_terms
 from policies.subscription import Subscription, resolve
 from policies.terms import AccountId, AccountKind, AccountType, Credential, Plan, Tier, UserId
 
@@ -34,6 +35,11 @@ class Account:
     def plan(self) -> Plan | None:
         """The plan that entitles the account, or None. Call on an account resolved with `at`."""
         return self.subscription.plan if self.subscription and self.subscription.entitled else None
+
+    @property
+    def quota_terms(self) -> QuotaTerms | None:
+        """The quota of that plan."""
+        return quota_terms(self.subscription) if self.subscription and self.subscription.entitled else None
 
     @property
     def account_type(self) -> AccountType:

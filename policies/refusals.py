@@ -71,14 +71,23 @@ def insufficient_credits(required: int, current: int) -> Refusal:
     )
 
 
-def quota_exceeded(metric: str, used: int, limit: int, resets_at: datetime) -> Refusal:
-    return Refusal(
-        Reason.QUOTA_EXCEEDED,
-        f"{metric.capitalize()} quota exceeded",
-        f"Wait until the quota resets at {iso(resets_at)}, or change to a plan with a larger quota.",
-        {"usage": used, "limit": limit, "remaining": max(limit - used, 0), "resetAt": iso(resets_at)},
-        retry_at=resets_at,
-    )
+def quota_exceeded(
+    metric: str, used: int, limit: int, resets_at: datetime, credits: tuple[int, int] | None = None
+) -> Refusal:
+    """`credits` are required and current micro-credits, where credits may pay for what the quota does not.
+
+    It stays a lack of quota then, with the moment until which it lasts: waiting mends it, whereas the answer for
+    lacking credits would say that only a payment does. Both ways out are named.
+    """
+    fields: dict[str, object] = {"usage": used, "limit": limit, "remaining": max(limit - used, 0)}
+    fields["resetAt"] = iso(resets_at)
+    top_up = ""
+    if credits is not None:
+        required, current = credits
+        fields |= {"required": to_credits(required), "current": to_credits(current)}
+        top_up = " top up credits,"
+    hint = f"Wait until the quota resets at {iso(resets_at)},{top_up} or change to a plan with a larger quota."
+    return Refusal(Reason.QUOTA_EXCEEDED, f"{metric.capitalize()} quota exceeded", hint, fields, retry_at=resets_at)
 
 
 def model_denied(model_key: str, reason: str, rule: str | None = None, required_tier: Tier | None = None) -> Refusal:

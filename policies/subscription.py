@@ -100,7 +100,7 @@ class Subscription:
     `pending_until`; `scheduled_plan` takes over at `period_end`. `carried` is a credit: what was paid and not used up,
     which the next amounts due are reduced by. `refund_quoted` is what was to be paid back when the subscription ended.
     The trial of a subscription that has one is its first period; once it is paid, the paid period starts at
-    `trial_end`, which may be ahead.
+    `trial_end`, which may be ahead. `plan_since` is when `plan` began to count; None when it has from the beginning.
     """
 
     subscription_id: int
@@ -124,6 +124,7 @@ class Subscription:
     previous_id: int | None = None
     ended_at: datetime | None = None
     refund_quoted: int = 0
+    plan_since: datetime | None = None
 
     @property
     def current(self) -> bool:
@@ -270,4 +271,5 @@ def _take_scheduled_plan(row: Subscription) -> Subscription:
     if row.scheduled_plan is None:
         return row
     anchor = row.anchor if row.scheduled_plan.cycle is row.plan.cycle else row.period_end
-    return replace(without_pending(row), plan=row.scheduled_plan, scheduled_plan=None, anchor=anchor)
+    row = replace(without_pending(row), plan=row.scheduled_plan, scheduled_plan=None)
+    return replace(row, plan_since=row.period_end, anchor=anchor)

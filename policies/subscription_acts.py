@@ -54,6 +54,8 @@ def pay(row: Subscription, now: datetime) -> tuple[Subscription, Event]:
     else:
         # Who pays during the trial keeps the rest of it.
         row = _begin_period(row, row.trial_end or now)
+        # During the trial the plan has counted already.
+        row = row if row.trial_end else replace(row, plan_since=now)
     return replace(row, status=MOVES[row.status, Event.PAID], amount_due=0, carried=0), Event.PAID
 
 
@@ -121,7 +123,7 @@ def migrate(row: Subscription, newest: Plan) -> tuple[Subscription, Event]:
 def _take_plan(row: Subscription, plan: Plan, now: datetime, carried: int) -> Subscription:
     """The plan from now on, in the paid period or in a new one, which does not begin before a trial has ended."""
     keeps = keeps_period(row, plan)
-    row = replace(_uncanceled(without_pending(row)), plan=plan, scheduled_plan=None, carried=carried)
+    row = replace(_uncanceled(without_pending(row)), plan=plan, plan_since=now, scheduled_plan=None, carried=carried)
     return row if keeps else _begin_period(row, max(now, row.period_start))
 
 

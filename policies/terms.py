@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, time, tzinfo
 from decimal import Decimal
 from enum import StrEnum
 from typing import NewType
@@ -114,6 +114,24 @@ class App:
     color: str
 
 
+class QuotaMonth(StrEnum):
+    """On which day the months of a plan's quota begin: on the 1st, or on the subscription's own day."""
+
+    CALENDAR = "calendar"
+    SUBSCRIPTION = "subscription"
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaRules:
+    """When a plan's quota renews, and how many units of it may be carried into the next window; see `quota`."""
+
+    zone: tzinfo = UTC
+    day_starts: time = time(0)
+    month: QuotaMonth = QuotaMonth.CALENDAR
+    daily_rollover: int = 0
+    monthly_rollover: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One immutable version of a price-list entry. `price` is in minor units of `currency`."""
@@ -136,6 +154,7 @@ class Plan:
     created_at: datetime
     trial_days: int | None = None
     """Days that a new subscriber may try it without paying."""
+    quota_rules: QuotaRules = QuotaRules()
 
     @property
     def is_free(self) -> bool:

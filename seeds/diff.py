@@ -89,5 +89,10 @@ _SHOWN: dict[str, tuple[str, Callable[[Any], object]]] = {
     "daily_quota": ("quota.daily", _as_it_is),
     "monthly_quota": ("quota.monthly", _as_it_is),
     "trial_days": ("trial.days", _as_it_is),
+    "quota_timezone": ("quota.timezone", _as_it_is),
+    "quota_day_starts": ("quota.day_starts", _as_it_is),
+    "quota_month": ("quota.month", _as_it_is),
+    "daily_rollover": ("quota.rollover.daily", _as_it_is),
+    "monthly_rollover": ("quota.rollover.monthly", _as_it_is),
 }
 """Columns that the seed files call otherwise, and how their values are written there."""

@@ -6,13 +6,16 @@ errors. Whether the names in a file exist is checked by `seeds.reading`.
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
+from config.time_zones import zone_named
 from policies.pricing import to_micro
-from policies.terms import MAX_AMOUNT, MICRO, Cycle
+from policies.quota import ROLLOVER_WINDOWS
+from policies.terms import MAX_AMOUNT, MICRO, Cycle, Metric, QuotaMonth
 
 MAX_DIGITS = 24
 """Digits of a number of credits, on both sides of its point: enough for the millionth part of a micro-credit."""
@@ -68,6 +71,11 @@ Order = Annotated[int, Field(ge=0, le=1_000_000)]
 FreeForm = Annotated[dict[str, Any], AfterValidator(_plain)]
 
 
+def _zone(name: str) -> str:
+    zone_named(name)
+    return name
+
+
 class Seed(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -121,10 +129,49 @@ class PlanPriceSeed(Seed):
     """ISO 4217."""
 
 
+def _time_of_day(text: str) -> str:
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text):
+        raise ValueError('expected a time of day as "HH:MM", from "00:00" to "23:59"')
+    return text
+
+
+class RolloverSeed(Seed):
+    """Unused units that may be carried into the next window, at most."""
+
+    daily: Units = 0
+    monthly: Units = 0
+
+
 class PlanQuotaSeed(Seed):
+    """Units for each window, when windows begin, and what becomes of unused units; see `policies.quota`."""
+
     daily: Units
     monthly: Units | None = None
     """Without it only the daily quota limits."""
+    timezone: Annotated[str, StringConstraints(max_length=100), AfterValidator(_zone)] = "UTC"
+    """An IANA name."""
+    day_starts: Annotated[str, AfterValidator(_time_of_day)] = "00:00"
+    """What clocks in that zone show when a day begins."""
+    month: Annotated[QuotaMonth, Field(strict=False)] = QuotaMonth.CALENDAR
+    """Whether months begin on the 1st, or on the day of the month on which the subscription did."""
+    rollover: RolloverSeed = RolloverSeed()
+
+    @model_validator(mode="after")
+    def _month_of_something(self) -> Self:
+        if self.monthly is None and self.month is not QuotaMonth.CALENDAR:
+            raise ValueError("`month` says when the monthly quota renews, and there is none; give `monthly` as well")
+        return self
+
+    @model_validator(mode="after")
+    def _rollover_within_quota(self) -> Self:
+        quotas = {Metric.DAILY: self.daily, Metric.MONTHLY: self.monthly or 0}
+        caps = {Metric.DAILY: self.rollover.daily, Metric.MONTHLY: self.rollover.monthly}
+        for metric, windows in ROLLOVER_WINDOWS.items():
+            most = windows * quotas[metric]
+            if caps[metric] > most:
+                times = f"{windows} times the {metric} quota" if windows > 1 else f"the {metric} quota"
+                raise ValueError(f"`rollover.{metric}` is {caps[metric]}; at most {times}, {most}, can be carried over")
+        return self
 
 
 class PlanTrialSeed(Seed):

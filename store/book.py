@@ -10,7 +10,7 @@ it did not use goes back to exactly the grants or windows that it came from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,8 @@ from store.verbs import (
     GrantCredits,
     Granted,
     Hold,
+    LacksCredits,
+    LacksQuota,
     Outcome,
     Refund,
     Refunded,
@@ -98,7 +100,7 @@ class Book:
             taken = self._take(account, verb, funding)
             if isinstance(taken, dict):
                 return self._open(account, self._new_hold(account, verb, funding, taken))
-            refusal = refusal or taken
+            refusal = taken if refusal is None else _both(refusal, taken)
         assert refusal is not None, "a request without any funding must not reach the ledger"
         return refusal
 
@@ -219,3 +221,10 @@ class Book:
     def _available(self, account: AccountRow, hold: HoldRow) -> int:
         """What is left of the hold's funding: micro-credits of the account, or units of the tightest window."""
         return self.quota.left(hold) if hold.funding is Funding.QUOTA else self.credits.available(account)
+
+
+def _both(first: Outcome, second: Outcome) -> Outcome:
+    """The first refusal is the answer; a lack of quota says that credits were lacking too."""
+    if isinstance(first, LacksQuota) and isinstance(second, LacksCredits):
+        return replace(first, credits=second)
+    return first

@@ -6,7 +6,7 @@ Written by seeds and operators, read into memory by every process, which asks fo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,20 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
-from policies.terms import App, Catalogue, Cycle, Model, ModelKey, Plan, Price, Tier
+from config.time_zones import UnknownZone, zone_named
+from policies.terms import (
+    App,
+    Catalogue,
+    Cycle,
+    Model,
+    ModelKey,
+    Plan,
+    Price,
+    QuotaMonth,
+    QuotaRules,
+    Tier,
+)
+from store.engine import StoreUnavailable
 from store.tables import apps, counters, models, plan_versions, plans
 
 _REVISION = "catalogue_revision"
@@ -78,7 +91,7 @@ def _model(row: Row[Any]) -> Model:
 
 
 def plan_of(row: Row[Any], active: bool, order: int) -> Plan:
-    """A plan from a row of plan_versions."""
+    """A plan from a row of plan_versions. Raises StoreUnavailable where its time zone is not known here."""
     return Plan(
         version_id=row.id,
         plan_id=row.plan_id,
@@ -97,6 +110,22 @@ def plan_of(row: Row[Any], active: bool, order: int) -> Plan:
         order=order,
         created_at=row.created_at,
         trial_days=row.trial_days,
+        quota_rules=_quota_rules(row),
+    )
+
+
+def _quota_rules(row: Row[Any]) -> QuotaRules:
+    try:
+        zone = zone_named(row.quota_timezone)
+    except UnknownZone as error:
+        # A newer machine has sold the plan. Counting by another zone would be wrong, so nothing is counted here.
+        raise StoreUnavailable(f"plan version {row.id}: {error}; update tzdata on this machine") from None
+    return QuotaRules(
+        zone=zone,
+        day_starts=time.fromisoformat(row.quota_day_starts),
+        month=QuotaMonth(row.quota_month),
+        daily_rollover=row.daily_rollover,
+        monthly_rollover=row.monthly_rollover,
     )
 
 

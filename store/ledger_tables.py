@@ -97,21 +97,6 @@ ledger_entries = Table(
 )
 """Append-only; the key makes a gap or a doubled version impossible to overlook."""
 
-quota_windows = Table(
-    "quota_windows",
-    metadata,
-    Column("account_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    Column("window_start", Moment, primary_key=True),
-    Column("metric", Text, primary_key=True),
-    Column("window_end", Moment, nullable=False),
-    Column("limit", sa.BigInteger, nullable=False),
-    Column("used", sa.BigInteger, nullable=False),
-    Column("plan_version_id", sa.BigInteger, nullable=False),
-    CheckConstraint("used >= 0", name="amounts"),
-    sqlite_with_rowid=False,
-)
-"""No CHECK of used <= limit: a downgrade in the middle of a window may make it false."""
-
 usage_events = Table(
     "usage_events",
     metadata,

@@ -15,14 +15,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from policies.holds import HoldState
-from policies.terms import AccountId, Funding, Metric, OnDeadline
-from policies.windows import window_at
+from policies.terms import AccountId, Funding, OnDeadline
 from store.book import Book
-from store.columns import from_micros, json_value, to_micros
+from store.columns import json_value
 from store.open_holds import Taken, taken_by_open_holds
 from store.prepared import Reading
-from store.rows import AccountRow, GrantRow, HoldRow, WindowRow, window_keys
-from store.tables import accounts, credit_grants, holds, ledger_entries, quota_windows
+from store.quota_rows import load_windows
+from store.rows import AccountRow, GrantRow, HoldRow, window_keys
+from store.tables import accounts, credit_grants, holds, ledger_entries
 from store.verbs import BindJob, Expire, GrantCredits, Refund, Release, Reserve, Settle, Verb
 
 _LOCK_ACCOUNTS = Reading(
@@ -50,14 +50,6 @@ _LOAD_UNSPENT_GRANTS = Reading(
     lambda lists: sa.select(*_GRANT_COLUMNS).where(lists.has(_GRANT.account_id, "ids"), sa.text("NOT spent"))
 )
 _LOAD_GRANTS = Reading(lambda lists: sa.select(*_GRANT_COLUMNS).where(lists.has(_GRANT.id, "ids")))
-_WINDOW = quota_windows.c
-# Accounts and starts are asked for separately, which the key serves well; a pair too many does no harm.
-_LOAD_WINDOWS = Reading(
-    lambda lists: sa.select(
-        *(_WINDOW[name] for name in ("account_id", "window_start", "metric", "window_end", "limit", "used")),
-        _WINDOW.plan_version_id,
-    ).where(lists.has(_WINDOW.account_id, "accounts"), lists.has(_WINDOW.window_start, "starts"))
-)
 _OF_EXISTING_HOLDS = Settle | Release | Expire | BindJob | Refund
 _STATES = {str(state): state for state in HoldState}
 _FUNDINGS = {str(funding): funding for funding in Funding}
@@ -145,20 +137,15 @@ def _load_spent_grants(connection: Connection, book: Book, verbs: Sequence[Verb]
 
 
 def _load_windows(connection: Connection, book: Book, verbs: Sequence[Verb], taken: Taken) -> None:
-    """The windows of now for accounts with quota, and those that the batch's holds took from."""
-    wanted = {key for hold in book.holds.values() for key in window_keys(hold)}
-    for verb in verbs:
-        if isinstance(verb, Reserve) and verb.quota_terms is not None:
-            wanted |= {(verb.account_id, window_at(metric, book.now).start, metric) for metric in Metric}
-    if not wanted:
-        return
-    lists: dict[str, list[int]] = {
-        "accounts": sorted({account_id for account_id, _, _ in wanted}),
-        "starts": sorted({to_micros(start) for _, start, _ in wanted}),
+    """The newest windows of accounts with quota, and those that the batch's holds took from."""
+    newest = {
+        (verb.account_id, metric)
+        for verb in verbs
+        if isinstance(verb, Reserve) and verb.quota_terms is not None
+        for metric, _ in verb.quota_terms.limits()
     }
-    for account_id, start, metric, end, limit, used, version in _LOAD_WINDOWS.rows(connection, lists):
-        key = (account_id, from_micros(start), Metric(metric))
-        book.quota.windows[key] = WindowRow(key, from_micros(end), limit, used, taken.windows[key], version)
+    keys = (key for hold in book.holds.values() for key in window_keys(hold))
+    load_windows(connection, book.quota, taken, newest, keys)
 
 
 def _load_versions(connection: Connection, book: Book, verbs: Sequence[Verb]) -> None:

@@ -47,13 +47,13 @@ MAX_ROWS = 64
 
 
 class Reading:
-    """A SELECT whose parameters are lists of integers."""
+    """A SELECT whose parameters are integers and lists of integers."""
 
-    def __init__(self, build: Callable[[Lists], sa.Select[Any]]) -> None:
+    def __init__(self, build: Callable[[Lists], sa.SelectBase]) -> None:
         self._build = build
         self._compiled: dict[str, tuple[str, tuple[str, ...]]] = {}
 
-    def rows(self, connection: Connection, lists: Mapping[str, Sequence[int]]) -> Sequence[Sequence[Any]]:
+    def rows(self, connection: Connection, parameters: Mapping[str, int | Sequence[int]]) -> Sequence[Sequence[Any]]:
         dialect = connection.dialect
         found = self._compiled.get(dialect.name)
         if found is None:
@@ -62,8 +62,14 @@ class Reading:
             found = self._compiled[dialect.name] = (str(compiled), tuple(compiled.positiontup))
         text, names = found
         as_json = dialect.name == "sqlite"
-        values = tuple(json.dumps(lists[name]) if as_json else list(lists[name]) for name in names)
+        values = tuple(_driver_value(parameters[name], as_json) for name in names)
         return connection.exec_driver_sql(text, values).all()
+
+
+def _driver_value(value: int | Sequence[int], as_json: bool) -> object:
+    if isinstance(value, int):
+        return value
+    return json.dumps(value) if as_json else list(value)
 
 
 class Writing:

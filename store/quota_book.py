@@ -1,7 +1,7 @@
-"""The quota windows of the accounts in a Book: what was used and what is held in each, against the plan's limits.
+"""The quota windows of the accounts in a Book: what was used and what is held in each, against what it allows.
 
-The window of a moment is a pure function (`policies.windows`); its row is made on first use. A hold belongs to the
-windows of the moment it was taken, and ends there, also after midnight.
+Which window is in force is decided by `policies.quota`; its row is made on first use. A hold belongs to the windows
+of the moment it was taken, and ends there, also after midnight.
 """
 
 from __future__ import annotations
@@ -10,41 +10,67 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from policies.terms import Metric
-from policies.windows import window_at
+from policies.quota import QuotaTerms, QuotaWindow, open_window, own_limit
+from policies.terms import AccountId, Metric
+from policies.windows import Window
 from store.rows import AccountRow, HoldRow, WindowKey, WindowRow, window_keys
-from store.verbs import LacksQuota, QuotaTerms
+from store.verbs import LacksQuota
 
 
 @dataclass(slots=True)
 class QuotaBook:
-    """Windows of the accounts that a batch concerns."""
+    """Windows of the accounts that a batch concerns; `newest` is complete for those that reserve."""
 
     now: datetime
     windows: dict[WindowKey, WindowRow] = field(default_factory=dict)
+    newest: dict[tuple[AccountId, Metric], WindowRow] = field(default_factory=dict)
+
+    def add(self, row: WindowRow, *, recent: bool) -> None:
+        """A window that was loaded; `recent` unless it is only here because a hold took from it."""
+        # Already there when two statements have found it; what has been done to it must not be lost.
+        row = self.windows.setdefault(row.key, row)
+        account_id, start, metric = row.key
+        newest = self.newest.get((account_id, metric))
+        if recent and (newest is None or newest.start < start):
+            self.newest[account_id, metric] = row
 
     def take(self, account: AccountRow, units: int, terms: QuotaTerms) -> dict[str, Any] | LacksQuota:
         """Hold `units` in the windows of now, if every one of them has room."""
-        windows = [self._window(account, Metric.DAILY, terms.daily, terms)]
-        if terms.monthly is not None:
-            windows.append(self._window(account, Metric.MONTHLY, terms.monthly, terms))
+        windows = [self.window(account.id, metric, limit, terms) for metric, limit in terms.limits()]
         for window in windows:
-            if window.used + window.held + units > window.limit:
-                return LacksQuota(window.key[2], window.used + window.held, window.limit, window.end)
+            if window.in_use + units > window.allowed:
+                return LacksQuota(window.metric, window.in_use, window.allowed, window.end)
         for window in windows:
             window.held += units
-        return {"windows": [[window.key[2], window.key[1].isoformat()] for window in windows]}
+        return {"windows": [[window.metric, window.start.isoformat()] for window in windows]}
 
-    def _window(self, account: AccountRow, metric: Metric, limit: int, terms: QuotaTerms) -> WindowRow:
-        """The window of now. Its limit follows the plan; what was used in it stays."""
-        window = window_at(metric, self.now)
-        key = (account.id, window.start, metric)
-        row = self.windows.get(key)
-        if row is None:
-            row = WindowRow(key, window.end, limit, 0, 0, terms.plan_version_id, new=True)
-            self.windows[key] = row
-        elif row.limit != limit or row.plan_version_id != terms.plan_version_id:
-            row.limit, row.plan_version_id, row.changed = limit, terms.plan_version_id, True
+    def window(self, account_id: AccountId, metric: Metric, limit: int, terms: QuotaTerms) -> WindowRow:
+        """The window in force. Its limit follows the plan; what was used in it stays, and what was carried into it."""
+        row = self.newest.get((account_id, metric))
+        if row is None or row.end <= self.now:
+            row = self._open(account_id, metric, limit, terms, row)
+        own = own_limit(limit, row.start, row.regular_start, row.end)
+        if row.limit != own or row.plan_version_id != terms.plan_version_id:
+            row.limit, row.plan_version_id, row.changed = own, terms.plan_version_id, True
+        return row
+
+    def _open(
+        self, account_id: AccountId, metric: Metric, limit: int, terms: QuotaTerms, last: WindowRow | None
+    ) -> WindowRow:
+        opened = open_window(metric, limit, terms, _as_it_was(last) if last is not None else None, self.now)
+        row = WindowRow(
+            key=(account_id, opened.window.start, metric),
+            end=opened.window.end,
+            regular_start=opened.regular_start,
+            limit=limit,
+            carried=opened.carried,
+            used=0,
+            held=0,
+            plan_version_id=terms.plan_version_id,
+            opened_by=terms.plan_version_id,
+            new=True,
+        )
+        self.add(row, recent=True)
         return row
 
     def spend(self, hold: HoldRow, units: int) -> int:
@@ -62,8 +88,13 @@ class QuotaBook:
 
     def left(self, hold: HoldRow) -> int:
         """The units left in the tightest window of a hold."""
-        return max(min((window.limit - window.used - window.held for window in self._of(hold)), default=0), 0)
+        return max(min((window.allowed - window.in_use for window in self._of(hold)), default=0), 0)
 
     def _of(self, hold: HoldRow) -> list[WindowRow]:
         """The windows that a hold took from, without those that have left the history: nothing depends on them."""
         return [self.windows[key] for key in window_keys(hold) if key in self.windows]
+
+
+def _as_it_was(row: WindowRow) -> QuotaWindow:
+    window = Window(row.metric, row.start, row.end)
+    return QuotaWindow(window, row.regular_start, row.carried, row.used, row.held)

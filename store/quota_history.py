@@ -1,39 +1,43 @@
 """Quota windows that have ended long ago: found and dropped, a few accounts at a time.
 
-A window is kept while anything can still ask for it: the history shows it, or an open hold has taken from it. What
-is dropped changes no decision, since a decision looks at the window of its own moment only.
+A window is kept while anything can still ask for it: the history shows it, unused quota of it counts, or an open hold
+has taken from it. How long that is, by metric, is for the job to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from policies.terms import AccountId
+from policies.terms import AccountId, Metric
 from store.open_holds import IS_OPEN
 from store.tables import holds, quota_windows
 
+Ends = Mapping[Metric, datetime]
+"""By metric: a window that ended then or earlier may go."""
 
-def accounts_with_windows_before(connection: Connection, end: datetime, after: int, limit: int) -> list[AccountId]:
-    """The next accounts above the id `after` that have windows to drop: ended at `end` or earlier, nothing held.
+
+def accounts_with_windows_before(connection: Connection, ends: Ends, after: int, limit: int) -> list[AccountId]:
+    """The next accounts above the id `after` that have windows to drop: ended early enough, nothing held.
 
     Reads along the primary key, so that a run over all accounts is one pass over the table.
     """
-    query = sa.select(quota_windows.c.account_id).where(quota_windows.c.account_id > after, _droppable(end))
+    query = sa.select(quota_windows.c.account_id).where(quota_windows.c.account_id > after, _droppable(ends))
     rows = connection.execute(query.distinct().order_by(quota_windows.c.account_id).limit(limit))
     return [AccountId(row.account_id) for row in rows]
 
 
-def drop_windows(connection: Connection, accounts: Sequence[AccountId], end: datetime) -> int:
-    """Delete the windows of `accounts` that ended at `end` or earlier; returns their number. Safe to repeat."""
-    gone = sa.delete(quota_windows).where(quota_windows.c.account_id.in_(accounts), _droppable(end))
+def drop_windows(connection: Connection, accounts: Sequence[AccountId], ends: Ends) -> int:
+    """Delete the windows of `accounts` that ended early enough; returns their number. Safe to repeat."""
+    gone = sa.delete(quota_windows).where(quota_windows.c.account_id.in_(accounts), _droppable(ends))
     return connection.execute(gone).rowcount
 
 
-def _droppable(end: datetime) -> sa.ColumnElement[bool]:
-    windows = quota_windows.c
-    held = sa.exists().where(holds.c.account_id == windows.account_id, IS_OPEN, holds.c.created_at < windows.window_end)
-    return (windows.window_end <= end) & ~held
+def _droppable(ends: Ends) -> sa.ColumnElement[bool]:
+    window = quota_windows.c
+    ended = [(window.metric == metric) & (window.window_end <= end) for metric, end in ends.items()]
+    held = sa.exists().where(holds.c.account_id == window.account_id, IS_OPEN, holds.c.created_at < window.window_end)
+    return sa.or_(*ended) & ~held

@@ -1,20 +1,22 @@
-"""What accounts and operators read: balances, windows, entries, usage, holds. Reading writes nothing."""
+"""What accounts and operators read: balances, entries, usage, holds. Reading writes nothing.
+
+Of quota there is a file of its own: `store.quota_reports`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from policies.terms import AccountId, HoldId, Metric
-from policies.windows import Window, window_at
+from policies.terms import AccountId, HoldId
 from store.ids import first_id_at
 from store.open_holds import taken_by_open_holds
-from store.tables import credit_grants, holds, ledger_entries, quota_windows, usage_events
+from store.tables import credit_grants, holds, ledger_entries, usage_events
 
 Row = dict[str, Any]
 
@@ -74,52 +76,6 @@ def entries(connection: Connection, account_id: int, before: int | None, limit: 
     if before is not None:
         query = query.where(ledger_entries.c.version < before)
     return _rows(connection, query.order_by(ledger_entries.c.version.desc()).limit(limit))
-
-
-def window(connection: Connection, account_id: int, metric: Metric, now: datetime) -> tuple[Window, int, int]:
-    """The window of `now`, with what was used of it and what is held in it."""
-    current = window_at(metric, now)
-    query = sa.select(quota_windows.c.used).where(
-        quota_windows.c.account_id == account_id,
-        quota_windows.c.window_start == current.start,
-        quota_windows.c.metric == metric,
-    )
-    held = taken_by_open_holds(connection, [account_id]).windows[AccountId(account_id), current.start, metric]
-    return current, connection.execute(query).scalar() or 0, held
-
-
-def windows(connection: Connection, account_id: int, since: datetime) -> list[Row]:
-    """The windows since a moment, newest first, each with what is `held` in it."""
-    query = sa.select(quota_windows).where(
-        quota_windows.c.account_id == account_id, quota_windows.c.window_start >= since
-    )
-    rows = _rows(connection, query.order_by(quota_windows.c.window_start.desc(), quota_windows.c.metric))
-    held = taken_by_open_holds(connection, [account_id]).windows
-    return [{**row, "held": held[AccountId(account_id), row["window_start"], Metric(row["metric"])]} for row in rows]
-
-
-def breakdown(connection: Connection, account_id: int, since: datetime, until: datetime) -> list[Row]:
-    """Quota units by model and by days since `since`, a midnight, less what was given back.
-
-    Usage counts for the day of its request.
-    """
-    events = usage_events.c
-    first = first_id_at(since)
-    day = (events.id - first) // (first_id_at(since + timedelta(days=1)) - first)
-    # PostgreSQL adds BIGINTs up to a NUMERIC, which is a Decimal here.
-    units = sa.cast(sa.func.sum(events.charged - _refunded), sa.BigInteger)
-    query = (
-        sa.select(day.label("day"), events.model_key, units.label("units"))
-        .join_from(usage_events, holds, holds.c.id == events.id, isouter=True)
-        .where(
-            events.account_id == account_id,
-            events.id >= first_id_at(since),
-            events.id < first_id_at(until),
-            events.funding == "quota",
-        )
-        .group_by(day, events.model_key)
-    )
-    return _rows(connection, query)
 
 
 def usage(connection: Connection, account_id: int | None, before: int | None, limit: int) -> list[Row]:

@@ -68,16 +68,39 @@ WindowKey = tuple[AccountId, datetime, Metric]
 
 @dataclass(slots=True)
 class WindowRow:
-    """`held` is what open holds have taken, and is not stored."""
+    """`limit` is the plan's own part of what the window allows; `carried` comes on top and never changes. `held` is
+    what open holds have taken, and is not stored.
+    """
 
     key: WindowKey
     end: datetime
+    regular_start: datetime | None
     limit: int
+    carried: int
     used: int
     held: int
     plan_version_id: int
+    opened_by: int
     new: bool = False
     changed: bool = False
+
+    @property
+    def start(self) -> datetime:
+        return self.key[1]
+
+    @property
+    def metric(self) -> Metric:
+        return self.key[2]
+
+    @property
+    def allowed(self) -> int:
+        """Units that may be used in it, all in all."""
+        return self.limit + self.carried
+
+    @property
+    def in_use(self) -> int:
+        """Units that are used, or held for requests that are still running."""
+        return self.used + self.held
 
 
 @dataclass(slots=True)

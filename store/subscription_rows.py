@@ -38,6 +38,7 @@ def subscription_of(connection: Connection, row: Row[Any]) -> Subscription:
         previous_id=row.previous_id,
         ended_at=row.ended_at,
         refund_quoted=row.refund_quoted,
+        plan_since=row.plan_since,
     )
 
 
@@ -73,4 +74,5 @@ def values_of(row: Subscription) -> dict[str, Any]:
         "previous_id": row.previous_id,
         "ended_at": row.ended_at,
         "refund_quoted": row.refund_quoted,
+        "plan_since": row.plan_since,
     }

@@ -31,6 +31,7 @@ subscriptions = Table(
     Column("pending_until", Moment),
     Column("carried", sa.BigInteger, nullable=False, server_default="0"),
     Column("refund_quoted", sa.BigInteger, nullable=False, server_default="0"),
+    Column("plan_since", Moment),
 )
 _CURRENT = sa.text("status IN ('incomplete', 'trialing', 'active', 'past_due')")
 Index(

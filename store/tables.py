@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Table, Text, UniqueConstraint
 
 from store.columns import Id, Json, Moment, metadata
-from store.ledger_tables import credit_grants, holds, ledger_entries, quota_windows, usage_events
+from store.ledger_tables import credit_grants, holds, ledger_entries, usage_events
+from store.quota_table import quota_windows
 from store.subscription_tables import payments, subscription_events, subscriptions
 
 __all__ = [
@@ -117,6 +118,11 @@ plan_versions = Table(
     Column("features", Json, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("trial_days", sa.Integer),
+    Column("quota_timezone", Text, nullable=False, server_default="UTC"),
+    Column("quota_day_starts", Text, nullable=False, server_default="00:00"),
+    Column("quota_month", Text, nullable=False, server_default="calendar"),
+    Column("daily_rollover", sa.BigInteger, nullable=False, server_default="0"),
+    Column("monthly_rollover", sa.BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("plan_id", "version"),
     CheckConstraint("price >= 0 AND daily_quota >= 0", name="amounts"),
 )

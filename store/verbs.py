@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from policies.holds import HoldState
+from policies.quota import QuotaTerms
 from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
 
 
@@ -23,15 +24,6 @@ class GrantSource(StrEnum):
     PROMO = "promo"
     REFUND = "refund"
     ADJUST = "adjust"
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaTerms:
-    """The quota an account has at the moment of the request: of its plan's version. No monthly limit is None."""
-
-    daily: int
-    monthly: int | None
-    plan_version_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +202,13 @@ class LacksCredits:
 
 @dataclass(frozen=True, slots=True)
 class LacksQuota:
+    """`credits` is there where credits could have paid instead, and were lacking too."""
+
     metric: Metric
     used: int
     limit: int
     resets_at: datetime
+    credits: LacksCredits | None = None
 
 
 Outcome = Hold | Ended | Granted | Refunded | Refused | LacksCredits | LacksQuota

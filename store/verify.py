@@ -29,6 +29,7 @@ LAWS = {
     "grants": "Each grant was booked once, with its amount.",
     "provenance": "Open holds have taken their amount, and no more of a grant than it has left.",
     "windows": "A quota window has used what settled holds kept, and is there while an open one has taken from it.",
+    "rollover": "What a quota window has carried over is within what the plan allows that it was opened by.",
     "charges": "Every charge and refund in the ledger belongs to one settled hold and has its amount.",
     "holds": "A hold ended at most once, and took no more than it had taken aside or recorded as its overrun.",
     "usage": "Every settled hold has exactly one usage event, of the amount charged; no other hold has one.",

@@ -11,11 +11,19 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from policies.holds import HoldState
-from policies.terms import Funding
+from policies.terms import Funding, Metric
 from store.findings import MAX_LISTED, Findings, Span, sums_by
 from store.ids import id_text
 from store.rows import EntryKind
-from store.tables import accounts, credit_grants, holds, ledger_entries, quota_windows, usage_events
+from store.tables import (
+    accounts,
+    credit_grants,
+    holds,
+    ledger_entries,
+    plan_versions,
+    quota_windows,
+    usage_events,
+)
 
 _OPEN = holds.c.state == HoldState.RESERVED
 _BY_CREDITS = holds.c.funding == Funding.CREDITS
@@ -121,14 +129,19 @@ def check_windows(connection: Connection, span: Span, found: Findings) -> None:
         .group_by(events.account_id, taken)
     )
     held, used = _by_window(connection, in_open), _by_window(connection, in_settled)
-    windows = quota_windows.c
-    stored = sa.select(windows.account_id, windows.metric, windows.window_start, windows.used)
-    for *key, value in connection.execute(stored.where(span.has(windows.account_id))):
+    windows, plan = quota_windows.c, plan_versions.c
+    cap = sa.case((windows.metric == Metric.DAILY, plan.daily_rollover), else_=plan.monthly_rollover)
+    stored = sa.select(
+        windows.account_id, windows.metric, windows.window_start, windows.used, windows.carried, cap
+    ).join_from(quota_windows, plan_versions, plan.id == windows.opened_by, isouter=True)
+    for *key, value, carried, most in connection.execute(stored.where(span.has(windows.account_id))):
         window: _Window = (key[0], key[1], key[2])
         held.pop(window, None)
+        if carried > (most or 0):
+            found.breach("rollover", f"{_window_text(window)}: carried {carried}, at most {most or 0}")
         if (total := used[window]) != value:
             found.breach("windows", f"{_window_text(window)}: used {value}, holds {total}")
-        found.checked["windows"] += 1
+        found.checked.update(("windows", "rollover"))
     # A window may be dropped when it is over, but not while something is held in it.
     for window, total in held.items():
         if total:

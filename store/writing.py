@@ -79,12 +79,23 @@ def _grant_values(row: GrantRow, now: int) -> Values:
 
 def _window_values(row: WindowRow) -> Values:
     account_id, start, metric = row.key
-    return account_id, to_micros(start), str(metric), to_micros(row.end), row.limit, row.used, row.plan_version_id
+    return (
+        account_id,
+        str(metric),
+        to_micros(start),
+        to_micros(row.end),
+        None if row.regular_start is None else to_micros(row.regular_start),
+        row.limit,
+        row.carried,
+        row.used,
+        row.plan_version_id,
+        row.opened_by,
+    )
 
 
 def _window_changes(row: WindowRow) -> Values:
     account_id, start, metric = row.key
-    return account_id, to_micros(start), str(metric), row.limit, row.used, row.plan_version_id
+    return account_id, str(metric), to_micros(start), row.limit, row.used, row.plan_version_id
 
 
 def _hold_changes(row: HoldRow) -> Values:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _MOMENT = "2026-01-16T00:00:00.000Z"
+_NEXT_MONTH = "2026-02-01T00:00:00.000Z"
 
 _PLAN: dict[str, Any] = {
     "id": "pro-monthly",
@@ -19,6 +20,11 @@ _PLAN: dict[str, Any] = {
     "dailyQuota": 100,
     "monthlyQuota": 3000,
     "trialDays": None,
+    "quotaTimeZone": "UTC",
+    "quotaDayStarts": "00:00",
+    "quotaMonth": "calendar",
+    "dailyRollover": 20,
+    "monthlyRollover": 0,
     "maxModelTier": "pro",
     "features": '{"proModels":true,"prioritySupport":true}',
     "createdAt": "2025-12-01T00:00:00.000Z",
@@ -168,12 +174,14 @@ EXAMPLES: dict[str, Any] = {
         "nextCursor": None,
     },
     "QuotaStatus": {
-        "remaining": 97,
+        "remaining": 117,
         "used": 3,
-        "limit": 100,
+        "limit": 120,
+        "carried": 20,
         "resetAt": _MOMENT,
+        "timeZone": "UTC",
         "breakdown": {"video-generator:veo2": 3},
-        "monthly": {"remaining": 2960, "used": 40, "limit": 3000, "resetAt": "2026-02-01T00:00:00.000Z"},
+        "monthly": {"remaining": 2960, "used": 40, "limit": 3000, "carried": 0, "resetAt": _NEXT_MONTH},
         "note": None,
     },
     "QuotaHistory": {

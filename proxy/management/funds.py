@@ -1,13 +1,12 @@
 """What an account could spend at this moment, and whether a quote would pass: the ledger's admission, without taking.
 
-Used by the quota status and by quotes. The arithmetic is that of `store.book` when it reserves; a test compares them
-on accounts in many states.
+Used by the quota status and by quotes. The windows are the ledger's own, by the clock that it uses; the arithmetic on
+them is that of `store.book` when it reserves, and a test compares the two on accounts in many states.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from policies.callers import Account
 from policies.evaluate import Quote
@@ -15,16 +14,21 @@ from policies.refusals import Refusal, insufficient_credits, quota_exceeded
 from policies.terms import Funding, Metric
 from policies.windows import Window
 from proxy.services import Services
-from store import reports
+from store import quota_reports, reports
+from store.rows import WindowRow
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """The window of now, with the plan's limit and everything that is used of it or held in it."""
+    """The window in force, all that may be used in it, and everything that is used of it or held in it.
+
+    `carried` is how much of the limit comes from the window before.
+    """
 
     window: Window
     limit: int
     used: int
+    carried: int = 0
 
     @property
     def remaining(self) -> int:
@@ -51,46 +55,46 @@ class Funds:
         return min((allowance.remaining for allowance in self.allowances), default=None)
 
 
-async def read_funds(services: Services, account: Account, now: datetime) -> Funds:
-    """The funds of an account that was resolved at `now`, from one snapshot."""
-    account_id, plan = account.account_id, account.plan
-    credits, daily, monthly = await services.store.database.read(
+async def read_funds(services: Services, account: Account) -> Funds:
+    """The funds of an account that was resolved at this moment, from one snapshot."""
+    database, account_id, terms = services.store.database, account.account_id, account.quota_terms
+    credits, rows = await database.read(
         lambda connection: (
-            reports.balance(connection, account_id, now).available,
-            reports.window(connection, account_id, Metric.DAILY, now),
-            reports.window(connection, account_id, Metric.MONTHLY, now),
+            reports.balance(connection, account_id, moment := database.now(connection)).available,
+            quota_reports.windows_now(connection, account_id, terms, moment) if terms is not None else [],
         )
     )
-    return Funds(
-        credits,
-        _allowance(daily, plan.daily_quota if plan is not None else None),
-        _allowance(monthly, plan.monthly_quota if plan is not None else None),
-    )
+    allowances = {row.metric: _allowance(row) for row in rows}
+    return Funds(credits, allowances.get(Metric.DAILY), allowances.get(Metric.MONTHLY))
 
 
-def _allowance(row: tuple[Window, int, int], limit: int | None) -> Allowance | None:
-    window, used, held = row
-    return Allowance(window, limit, used + held) if limit is not None else None
+def _allowance(row: WindowRow) -> Allowance:
+    return Allowance(Window(row.metric, row.start, row.end), row.allowed, row.in_use, row.carried)
 
 
 def admission(quote: Quote, funds: Funds) -> tuple[Funding, Refusal | None]:
     """What would pay for a call now; or what would be tried first, with the refusal that the gate would answer."""
-    refused: Refusal | None = None
+    lacking: list[Funding] = []
     for funding in quote.fundings:
-        lacks = _lacks_quota(quote.quota, funds) if funding is Funding.QUOTA else _lacks_credits(quote.credits, funds)
-        if lacks is None:
+        if _pays(funding, quote, funds):
             return funding, None
-        refused = refused or lacks
-    return quote.fundings[0], refused
+        lacking.append(funding)
+    return quote.fundings[0], _refusal(lacking, quote, funds)
 
 
-def _lacks_credits(required: int, funds: Funds) -> Refusal | None:
-    return insufficient_credits(required, funds.credits) if funds.credits < required else None
+def _pays(funding: Funding, quote: Quote, funds: Funds) -> bool:
+    return (_short_of(quote.quota, funds) is None) if funding is Funding.QUOTA else quote.credits <= funds.credits
 
 
-def _lacks_quota(units: int, funds: Funds) -> Refusal | None:
-    for allowance in funds.allowances:
-        if allowance.used + units > allowance.limit:
-            window = allowance.window
-            return quota_exceeded(window.metric, allowance.used, allowance.limit, window.end)
-    return None
+def _refusal(lacking: list[Funding], quote: Quote, funds: Funds) -> Refusal:
+    """As the gate puts it: of the first funding, and where credits could have paid as well, of both."""
+    short = _short_of(quote.quota, funds)
+    if lacking[0] is Funding.CREDITS or short is None:
+        return insufficient_credits(quote.credits, funds.credits)
+    credits = (quote.credits, funds.credits) if Funding.CREDITS in lacking else None
+    return quota_exceeded(short.window.metric, short.used, short.limit, short.window.end, credits)
+
+
+def _short_of(units: int, funds: Funds) -> Allowance | None:
+    """The first window without room for so many units."""
+    return next((short for short in funds.allowances if short.used + units > short.limit), None)

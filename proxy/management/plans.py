@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import RootModel
 
-from policies.terms import Cycle, Plan
+from policies.terms import Cycle, Plan, QuotaMonth
 from proxy.management.endpoint import ApiRequest
 from proxy.management.shapes import JsonText, Moment, Shape
 from proxy.services import Services
@@ -32,6 +32,15 @@ class PlanTerms(Shape):
     """Null when the month has no limit of its own."""
     trial_days: int | None
     """Days that it can be tried without paying, by an account that has not tried any plan yet; null when none."""
+    quota_time_zone: str
+    """The IANA name of the time zone in which days and months of quota begin."""
+    quota_day_starts: str
+    """The time of day, as HH:MM, at which a day of quota begins there."""
+    quota_month: QuotaMonth
+    """Whether a month of quota begins on the 1st, or on the day of the month on which the subscription did."""
+    daily_rollover: int
+    """How many unused units of a day are carried into the next one at most."""
+    monthly_rollover: int
     max_model_tier: str
     features: JsonText
     """A JSON object as text, for display."""
@@ -80,6 +89,11 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "daily_quota": plan.daily_quota,
         "monthly_quota": plan.monthly_quota,
         "trial_days": plan.trial_days,
+        "quota_time_zone": str(plan.quota_rules.zone),
+        "quota_day_starts": f"{plan.quota_rules.day_starts:%H:%M}",
+        "quota_month": plan.quota_rules.month,
+        "daily_rollover": plan.quota_rules.daily_rollover,
+        "monthly_rollover": plan.quota_rules.monthly_rollover,
         "max_model_tier": plan.max_model_tier,
         "features": plan.features,
         "created_at": plan.created_at,

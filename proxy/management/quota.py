@@ -1,10 +1,14 @@
-"""How much quota the caller has left, and what it was used for. Reading writes nothing."""
+"""How much quota the caller has left, and what it was used for. Reading writes nothing.
+
+Days are those of the plan's time zone, as each window was opened by; a day that was cut in two by a change of zone is
+told as one.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 from pydantic import Field
@@ -12,14 +16,17 @@ from pydantic import Field
 from policies.callers import Account
 from policies.refusals import Refusal, invalid_request, model_denied
 from policies.terms import Metric
-from policies.windows import Window, window_at
+from policies.windows import UTC_CALENDAR, Calendar, day_of, day_window
 from proxy.management.endpoint import ApiRequest
 from proxy.management.funds import Allowance, read_funds
 from proxy.management.shapes import Body, JsonText, Moment, Name, Query, Shape
 from proxy.services import Services
-from store import reports
+from store import quota_reports
 
 HISTORY_DAYS = 30
+
+_LOOKED_THROUGH = timedelta(days=HISTORY_DAYS + 1)
+"""Windows that began within this time hold all days of the history, wherever their midnight is."""
 
 PAYG_NOTE = "This account pays with credits and has no quota."
 
@@ -30,11 +37,16 @@ class QuotaWindow(Shape):
     remaining: int
     used: int
     limit: int
+    carried: int
+    """How much of the limit was left over from the window before."""
     reset_at: Moment
 
 
 class QuotaStatus(QuotaWindow):
-    """Quota of today (UTC). All zero for an account that pays with credits."""
+    """Quota of today. All zero for an account that pays with credits."""
+
+    time_zone: str
+    """Whose midnight, or other hour of the plan, ends the day."""
 
     breakdown: dict[str, int]
     """Units of today's finished requests by model key, less what was given back."""
@@ -45,7 +57,7 @@ class QuotaStatus(QuotaWindow):
 
 
 class QuotaDay(Shape):
-    """One day (UTC) on which quota was used."""
+    """One day, of the plan's time zone, on which quota was used."""
 
     id: str
     quota_type: Literal["daily"] = "daily"
@@ -66,11 +78,11 @@ class QuotaHistory(Shape):
 
 class Period(Query):
     period: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
-    """A day (UTC) of the last 30, as YYYY-MM-DD; without it, today."""
+    """A day of the last 30, of the plan's time zone, as YYYY-MM-DD; without it, today."""
 
 
 class QuotaUsage(Shape):
-    """What was used on one day (UTC)."""
+    """What was used on one day, of the plan's time zone."""
 
     quota_type: Literal["daily"] = "daily"
     period: str
@@ -98,17 +110,14 @@ class QuotaCheck(Shape):
 
 
 async def quota_status(services: Services, request: ApiRequest) -> QuotaStatus:
-    account, today = request.caller.account.at(request.now), window_at(Metric.DAILY, request.now)
-    funds = await read_funds(services, account, request.now)
-    breakdowns = await _breakdowns(services, account, today.start, today.end)
-    daily = funds.daily or Allowance(today, limit=0, used=0)
+    account = request.caller.account.at(request.now)
+    calendar, funds = _calendar(account), await read_funds(services, account)
+    daily = funds.daily or Allowance(day_window(calendar, day_of(calendar, request.now)), limit=0, used=0)
     return QuotaStatus(
-        remaining=daily.remaining,
-        used=daily.used,
-        limit=daily.limit,
-        reset_at=daily.window.end,
-        breakdown=breakdowns[today.start],
-        monthly=_monthly(funds.monthly) if funds.monthly is not None else None,
+        **_shown(daily),
+        breakdown=await _breakdown(services, account, daily.window.start),
+        monthly=QuotaWindow(**_shown(funds.monthly)) if funds.monthly is not None else None,
+        time_zone=str(calendar.zone),
         note=PAYG_NOTE if funds.daily is None else None,
     )
 
@@ -117,33 +126,38 @@ async def quota_history(services: Services, request: ApiRequest) -> QuotaHistory
     return QuotaHistory(
         history=[
             QuotaDay(
-                id=f"daily-{_period(day.window)}",
-                period=_period(day.window),
+                id=f"daily-{day.period}",
+                period=str(day.period),
                 usage_count=day.used,
                 quota_limit=day.limit,
                 model_breakdown=day.breakdown,
-                reset_at=day.window.end,
+                reset_at=day.end,
             )
-            for day in await _days(services, request)
+            for day in (await _days(services, request)).values()
         ]
     )
 
 
 async def quota_usage(services: Services, request: ApiRequest) -> QuotaUsage | Refusal:
-    wanted = request.query_as(Period).period or _period(window_at(Metric.DAILY, request.now))
-    window = _day_of(wanted, request.now)
-    if window is None:
+    account = request.caller.account.at(request.now)
+    calendar, days = _calendar(account), await _days(services, request)
+    today = day_of(calendar, request.now)
+    wanted = _day_in(request.query_as(Period).period, today)
+    if wanted is None:
         return invalid_request(f"period: expected a day of the last {HISTORY_DAYS}, as YYYY-MM-DD", "period")
-    plan = request.caller.account.at(request.now).plan
-    unused = _Day(window, 0, plan.daily_quota if plan is not None else 0, {})
-    day = next((day for day in await _days(services, request) if day.window == window), unused)
+    day = days.get(wanted)
+    if day is None and wanted == today and (now := (await read_funds(services, account)).daily) is not None:
+        day = _Day(today, now.window.end, now.used, now.limit)
+    if day is None:
+        limit = account.plan.daily_quota if account.plan is not None else 0
+        day = _Day(wanted, day_window(calendar, wanted).end, 0, limit)
     return QuotaUsage(
-        period=wanted,
+        period=str(wanted),
         usage_count=day.used,
         quota_limit=day.limit,
         remaining=max(day.limit - day.used, 0),
         model_breakdown=day.breakdown,
-        reset_at=window.end,
+        reset_at=day.end,
     )
 
 
@@ -152,7 +166,7 @@ async def quota_check(services: Services, request: ApiRequest) -> QuotaCheck | R
     model = services.rulebooks.current.catalogue.models.get(body.model_key)
     if model is None:
         return model_denied(body.model_key, "Model not found")
-    funds = await read_funds(services, request.caller.account.at(request.now), request.now)
+    funds = await read_funds(services, request.caller.account.at(request.now))
     required = model.quota_cost if body.quota_required is None else body.quota_required
     return QuotaCheck(
         available=funds.quota is not None and required <= funds.quota,
@@ -161,53 +175,59 @@ async def quota_check(services: Services, request: ApiRequest) -> QuotaCheck | R
     )
 
 
-def _period(window: Window) -> str:
-    return f"{window.start:%Y-%m-%d}"
+def _calendar(account: Account) -> Calendar:
+    """The calendar that an account's quota renews by; that of UTC where there is none."""
+    terms = account.quota_terms
+    return terms.calendar if terms is not None else UTC_CALENDAR
 
 
-@dataclass(frozen=True, slots=True)
+def _shown(allowance: Allowance) -> dict[str, int | datetime]:
+    return {
+        "remaining": allowance.remaining,
+        "used": allowance.used,
+        "limit": allowance.limit,
+        "carried": allowance.carried,
+        "reset_at": allowance.window.end,
+    }
+
+
+@dataclass(slots=True)
 class _Day:
-    """A daily window with what is used of it or held in it, its limit, and units by model key."""
+    """A day with what is used on it or held, its limit, and units by model key."""
 
-    window: Window
+    period: date
+    end: datetime
     used: int
     limit: int
-    breakdown: dict[str, int]
+    breakdown: Counter[str] = field(default_factory=Counter)
 
 
-async def _days(services: Services, request: ApiRequest) -> list[_Day]:
-    """The windows of the last 30 days that were used, newest first."""
-    account, today = request.caller.account, window_at(Metric.DAILY, request.now)
-    since = today.start - timedelta(days=HISTORY_DAYS - 1)
-    rows = await services.store.database.read(reports.windows, account.account_id, since)
-    breakdowns = await _breakdowns(services, account, since, today.end)
-    windows = [(window_at(Metric.DAILY, row["window_start"]), row) for row in rows if row["metric"] == Metric.DAILY]
-    return [_Day(window, row["used"] + row["held"], row["limit"], breakdowns[window.start]) for window, row in windows]
-
-
-async def _breakdowns(
-    services: Services, account: Account, since: datetime, until: datetime
-) -> defaultdict[datetime, dict[str, int]]:
-    """Units by model key, by the start of the day; a model whose units were all given back is left out."""
-    rows = await services.store.database.read(reports.breakdown, account.account_id, since, until)
-    days: defaultdict[datetime, dict[str, int]] = defaultdict(dict)
+async def _days(services: Services, request: ApiRequest) -> dict[date, _Day]:
+    """The days of the history that have windows, newest first."""
+    account, now = request.caller.account.at(request.now), request.now
+    oldest = day_of(_calendar(account), now) - timedelta(days=HISTORY_DAYS - 1)
+    since, read = now - _LOOKED_THROUGH, services.store.database.read
+    rows = await read(quota_reports.windows, account.account_id, since)
+    models = await read(quota_reports.breakdown, account.account_id, since)
+    days: dict[date, _Day] = {}
     for row in rows:
-        if row["units"]:
-            days[since + timedelta(days=row["day"])][row["model_key"]] = row["units"]
+        if row["metric"] == Metric.DAILY and row["day"] >= oldest:
+            day = days.setdefault(row["day"], _Day(row["day"], row["window_end"], 0, 0))
+            day.used += row["used"] + row["held"]
+            day.limit += row["allowed"]
+            day.breakdown.update(models[row["window_start"]])
     return days
 
 
-def _day_of(text: str, now: datetime) -> Window | None:
-    """The window of a day, if there is such a day and the history reaches back to it."""
+async def _breakdown(services: Services, account: Account, start: datetime) -> dict[str, int]:
+    """Units by model key in the daily window that began at `start`."""
+    return (await services.store.database.read(quota_reports.breakdown, account.account_id, start))[start]
+
+
+def _day_in(text: str | None, today: date) -> date | None:
+    """The day that is asked for, if there is such a day and the history reaches back to it."""
     try:
-        window = window_at(Metric.DAILY, datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC))
+        day = today if text is None else date.fromisoformat(text)
     except ValueError:
         return None
-    today = window_at(Metric.DAILY, now)
-    return window if today.start - timedelta(days=HISTORY_DAYS - 1) <= window.start <= today.start else None
-
-
-def _monthly(allowance: Allowance) -> QuotaWindow:
-    return QuotaWindow(
-        remaining=allowance.remaining, used=allowance.used, limit=allowance.limit, reset_at=allowance.window.end
-    )
+    return day if today - timedelta(days=HISTORY_DAYS - 1) <= day <= today else None

@@ -74,7 +74,7 @@ class QuoteAnswer(Shape):
 
 async def quote(services: Services, request: ApiRequest) -> QuoteAnswer:
     body, rulebook = request.body_as(QuoteBody), services.rulebooks.current
-    funds = await read_funds(services, request.caller.account.at(request.now), request.now)
+    funds = await read_funds(services, request.caller.account.at(request.now))
     decision = evaluate(request.caller, body.model_key, body.units, rulebook, request.now)
     funding: Funding | None = None
     refusal: Refusal | None = None

@@ -9,14 +9,15 @@ from pydantic import Field
 
 from policies.callers import Account
 from policies.pricing import to_credits, to_micro
+from policies.quota import QuotaTerms
 from policies.refusals import Refusal, iso
-from policies.terms import Metric, Plan
 from proxy.operations.arguments import CreditsOrNone, Cursor, Limit, Name, Tags
 from proxy.operations.naming import named_account
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, conflict
 from proxy.operations.subscription_answers import subscription_answer
 from store import accounts, reports
 from store.operators import change_tags, users_of
+from store.quota_reports import windows, windows_now
 from store.users import ensure_user
 
 
@@ -72,22 +73,31 @@ async def _details(desk: Desk, stored: Account) -> Answer:
             "posted": to_credits(balance.posted),
         },
         "subscription": subscription_answer(account.subscription) if account.subscription else None,
-        "quota": await _windows(desk, account, account.plan) if account.plan else [],
+        "quota": await _windows(desk, account, account.quota_terms) if account.quota_terms else [],
         "users": [
             {"user": user["id"], "email": user["email"], "created_at": iso(user["created_at"])} for user in users
         ],
     }
 
 
-async def _windows(desk: Desk, account: Account, plan: Plan) -> list[Answer]:
+async def _windows(desk: Desk, account: Account, terms: QuotaTerms) -> list[Answer]:
     """What is left of the plan's quota in the windows of now."""
-    shown = []
-    for metric, limit in ((Metric.DAILY, plan.daily_quota), (Metric.MONTHLY, plan.monthly_quota)):
-        if limit is not None:
-            window, used, held = await desk.store.database.read(reports.window, account.account_id, metric, desk.now())
-            row = {"window": metric, "used": used, "held": held, "limit": limit}
-            shown.append({**row, "remaining": max(limit - used - held, 0), "resets_at": iso(window.end)})
-    return shown
+    database = desk.store.database
+    rows = await database.read(
+        lambda connection: windows_now(connection, account.account_id, terms, database.now(connection))
+    )
+    return [
+        {
+            "window": row.metric,
+            "used": row.used,
+            "held": row.held,
+            "limit": row.allowed,
+            "carried": row.carried,
+            "remaining": max(row.allowed - row.in_use, 0),
+            "resets_at": iso(row.end),
+        }
+        for row in rows
+    ]
 
 
 class Create(Arguments):
@@ -156,14 +166,17 @@ async def quota(desk: Desk, given: QuotaHistory) -> Answer | Refusal:
     if isinstance(account, Refusal):
         return account
     since = desk.now() - timedelta(days=given.days)
-    rows = await desk.store.database.read(reports.windows, account.account_id, since)
+    rows = await desk.store.database.read(windows, account.account_id, since)
     shown = [
         {
             "window": row["metric"],
+            "day": str(row["day"]),
             "start": iso(row["window_start"]),
+            "end": iso(row["window_end"]),
             "used": row["used"],
             "held": row["held"],
-            "limit": row["limit"],
+            "limit": row["allowed"],
+            "carried": row["carried"],
         }
         for row in rows
     ]

@@ -9,12 +9,13 @@ from policies.callers import Account, Caller
 from policies.evaluate import Allow, evaluate
 from policies.pricing import to_credits
 from policies.refusals import Refusal
-from policies.terms import Credential, Funding, Metric
+from policies.terms import Credential, Funding
 from proxy.operations.arguments import Name, UnitTexts, units_of
 from proxy.operations.naming import named_user
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, not_found
 from proxy.operations.trials import try_rules
 from store import api_keys, reports
+from store.quota_reports import windows_now
 
 
 class Explain(Arguments):
@@ -77,17 +78,13 @@ async def _funds(desk: Desk, account: Account) -> Answer:
     database, now = desk.store.database, desk.now()
     balance = await database.read(reports.balance, account.account_id, now)
     funds: dict[str, Any] = {"credits": to_credits(balance.available)}
-    for metric, limit in _limits(account):
-        _, used, held = await database.read(reports.window, account.account_id, metric, now)
-        funds[f"{metric}_quota"] = max(limit - used - held, 0)
+    terms = account.quota_terms
+    if terms is not None:
+        windows = await database.read(
+            lambda connection: windows_now(connection, account.account_id, terms, database.now(connection))
+        )
+        funds |= {f"{row.metric}_quota": max(row.allowed - row.in_use, 0) for row in windows}
     return funds
-
-
-def _limits(account: Account) -> list[tuple[Metric, int]]:
-    if account.plan is None:
-        return []
-    limits = ((Metric.DAILY, account.plan.daily_quota), (Metric.MONTHLY, account.plan.monthly_quota))
-    return [(metric, limit) for metric, limit in limits if limit is not None]
 
 
 def _verdict(decision: Allow | Refusal, funds: Answer) -> Answer:

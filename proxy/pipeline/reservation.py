@@ -13,7 +13,7 @@ from policies.refusals import Refusal, account_frozen, insufficient_credits, quo
 from policies.terms import OnDeadline
 from proxy.pipeline.exchange import Admitted, Asked, Held, Incoming
 from proxy.services import Services
-from store.verbs import Hold, LacksCredits, LacksQuota, QuotaTerms, Refused, Request, Reserve
+from store.verbs import Hold, LacksCredits, LacksQuota, Refused, Request, Reserve
 
 ATTEMPTS = 3
 """Decisions of one request: an account that changes three times while one request is decided is being attacked."""
@@ -51,7 +51,9 @@ def _held(admitted: Admitted, outcome: Hold | LacksCredits | LacksQuota | Refuse
         case LacksCredits():
             return insufficient_credits(outcome.required, outcome.current)
         case LacksQuota():
-            return quota_exceeded(outcome.metric, outcome.used, outcome.limit, outcome.resets_at)
+            lacks = outcome.credits
+            credits = None if lacks is None else (lacks.required, lacks.current)
+            return quota_exceeded(outcome.metric, outcome.used, outcome.limit, outcome.resets_at, credits)
         case _:
             # The account is gone between identification and reservation.
             return account_frozen()
@@ -78,13 +80,8 @@ def _verb(admitted: Admitted, services: Services) -> Reserve:
         fundings=allow.quote.fundings,
         credits=allow.quote.credits,
         quota=allow.quote.quota,
-        quota_terms=_quota_terms(allow),
+        quota_terms=allow.account.quota_terms,
         request=request,
         deadline=services.now() + services.settings.values.limits.request_deadline,
         on_deadline=OnDeadline(route.on_crash),
     )
-
-
-def _quota_terms(allow: Allow) -> QuotaTerms | None:
-    plan = allow.plan
-    return None if plan is None else QuotaTerms(plan.daily_quota, plan.monthly_quota, plan.version_id)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from policies.quota import QuotaTerms
 from policies.subscription import GRACE_DEFAULT
 from policies.terms import AccountId, Funding, HoldId, OnDeadline
 from seeds.load import load_catalogue
@@ -18,7 +19,7 @@ from seeds.reading import default_files
 from store import catalogue, subscriptions
 from store.opening import Store, open_store
 from store.users import ensure_user
-from store.verbs import Hold, QuotaTerms, Request, Reserve
+from store.verbs import Hold, Request, Reserve
 
 QUOTA = QuotaTerms(daily=10, monthly=300, plan_version_id=1)
 

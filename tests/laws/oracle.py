@@ -6,10 +6,13 @@ amounts and no provenance records that could be wrong: those are counted from th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from fractions import Fraction
+from math import ceil
 
 from policies.holds import HoldState
+from policies.quota import QuotaTerms
 from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
 from store.verbs import (
     BindJob,
@@ -22,7 +25,6 @@ from store.verbs import (
     LacksCredits,
     LacksQuota,
     Outcome,
-    QuotaTerms,
     Refund,
     Refunded,
     Refused,
@@ -31,7 +33,9 @@ from store.verbs import (
     Settle,
     Verb,
 )
+from tests.laws.days import span
 
+SECOND = timedelta(seconds=1)
 FREE, GONE = "free", "gone"
 """Where a coin lies when it is neither held nor spent: a hold's coin lies at ("held", id) or ("spent", id)."""
 
@@ -55,18 +59,31 @@ class Purse:
 
 
 Coin = tuple[Purse, int]
-Day = tuple[AccountId, Metric, str]
+
+
+@dataclass(eq=False)
+class Spell:
+    """A day or month of an account, from its first request to its end. `share` is how much of a whole one it is."""
+
+    start: datetime
+    end: datetime
+    share: Fraction
+    carried: int
+    limit: int = 0
+
+    def allows(self, limit: int) -> int:
+        return ceil(limit * self.share) + self.carried
 
 
 @dataclass
 class Ride:
-    """A hold: the coins it took in their order, or the days it counts on."""
+    """A hold: the coins it took in their order, or the spells it counts on."""
 
     verb: Reserve
     funding: Funding
     amount: int
     coins: list[Coin] = field(default_factory=list)
-    days: list[Day] = field(default_factory=list)
+    spells: list[Spell] = field(default_factory=list)
     state: HoldState = HoldState.RESERVED
     settled: int = 0
     refunded: int = 0
@@ -82,7 +99,7 @@ class Oracle:
         self.now = datetime.min
         self.purses: dict[AccountId, list[Purse]] = {}
         self.rides: dict[HoldId, Ride] = {}
-        self.limits: dict[Day, int] = {}
+        self.spells: dict[tuple[AccountId, Metric], list[Spell]] = {}
 
     # What can be counted.
 
@@ -90,11 +107,11 @@ class Oracle:
         coins = (coin for purse in self.purses[account] for coin in purse.coins)
         return sum((coin if isinstance(coin, str) else coin[0]) in kinds for coin in coins)
 
-    def used(self, day: Day) -> int:
-        return sum(ride.settled - ride.refunded for ride in self.rides.values() if day in ride.days)
+    def used(self, spell: Spell) -> int:
+        return sum(ride.settled - ride.refunded for ride in self.rides.values() if spell in ride.spells)
 
-    def held(self, day: Day) -> int:
-        return sum(r.amount for r in self.rides.values() if day in r.days and r.state is HoldState.RESERVED)
+    def held(self, spell: Spell) -> int:
+        return sum(r.amount for r in self.rides.values() if spell in r.spells and r.state is HoldState.RESERVED)
 
     def spendable(self, account: AccountId) -> list[Coin]:
         """In the order in which they are spent."""
@@ -109,7 +126,11 @@ class Oracle:
     def left(self, ride: Ride) -> int:
         if ride.funding is Funding.CREDITS:
             return self.count(ride.verb.account_id, FREE)
-        return max(min(self.limits[day] - self.used(day) - self.held(day) for day in ride.days), 0)
+        return max(min(self.room(spell, spell.limit) for spell in ride.spells), 0)
+
+    def room(self, spell: Spell, limit: int) -> int:
+        """What a spell has left under a plan with this limit; less than nothing after a downgrade."""
+        return spell.allows(limit) - self.used(spell) - self.held(spell)
 
     # What happens.
 
@@ -180,7 +201,11 @@ class Oracle:
                 self.rides[verb.hold_id] = ride
                 return Hold(verb.hold_id, verb.account_id, funding, ride.amount, self.left(ride))
             refusals.append(refusal)
-        return refusals[0]
+        first, *others = refusals
+        if isinstance(first, LacksQuota) and others:
+            assert isinstance(others[0], LacksCredits)
+            return replace(first, credits=others[0])
+        return first
 
     def _take_coins(self, ride: Ride, amount: int) -> LacksCredits | None:
         coins = self.spendable(ride.verb.account_id)
@@ -192,27 +217,46 @@ class Oracle:
         return None
 
     def _count_on_days(self, ride: Ride) -> LacksQuota | None:
-        terms = ride.verb.quota_terms
-        assert isinstance(terms, QuotaTerms)
-        account, metrics = ride.verb.account_id, {Metric.DAILY: ("%Y-%m-%d", terms.daily)}
-        if terms.monthly is not None:
-            metrics[Metric.MONTHLY] = ("%Y-%m", terms.monthly)
-        days = {(account, metric, f"{self.now:{form}}"): limit for metric, (form, limit) in metrics.items()}
-        self.limits.update(days)
-        for day, limit in days.items():
-            used = self.used(day) + self.held(day)
-            if used + ride.amount > limit:
-                return LacksQuota(day[1], used, limit, self._end_of(day))
-        ride.days = list(days)
+        terms, account = ride.verb.quota_terms, ride.verb.account_id
+        assert terms is not None
+        limits = {Metric.DAILY: terms.daily} | ({} if terms.monthly is None else {Metric.MONTHLY: terms.monthly})
+        ride.spells = [self._spell(account, metric, limit, terms) for metric, limit in limits.items()]
+        for metric, spell in zip(limits, ride.spells, strict=True):
+            if self.room(spell, spell.limit) < ride.amount:
+                used = self.used(spell) + self.held(spell)
+                ride.spells = []
+                return LacksQuota(metric, used, spell.allows(spell.limit), spell.end)
         return None
 
-    def _end_of(self, day: Day) -> datetime:
-        """The first midnight with another name."""
-        moment = self.now.replace(hour=0, minute=0, second=0, microsecond=0)
-        form = "%Y-%m-%d" if day[1] is Metric.DAILY else "%Y-%m"
-        while f"{moment:{form}}" == day[2]:
-            moment += timedelta(days=1)
-        return moment
+    def _spell(self, account: AccountId, metric: Metric, limit: int, terms: QuotaTerms) -> Spell:
+        """The newest one, unless it is over; a clock that was ahead by more than a day has opened none."""
+        spells = self.spells.setdefault((account, metric), [])
+        last = max((s for s in spells if s.start <= self.now + timedelta(days=1)), key=lambda s: s.start, default=None)
+        if last is None or last.end <= self.now:
+            start, end, share = self._stretch(metric, terms, self.now, last)
+            last = Spell(start, end, share, self._carried(metric, limit, terms, last))
+            spells.append(last)
+        last.limit = limit
+        return last
+
+    def _stretch(
+        self, metric: Metric, terms: QuotaTerms, moment: datetime, last: Spell | None
+    ) -> tuple[datetime, datetime, Fraction]:
+        """The day or month of a moment, as far as it is not the last spell's yet."""
+        start, end = span(metric, terms.calendar, moment)
+        begin = start if last is None else max(start, last.end)
+        return begin, end, Fraction((end - begin) // SECOND, (end - start) // SECOND)
+
+    def _carried(self, metric: Metric, limit: int, terms: QuotaTerms, last: Spell | None) -> int:
+        """Going from one to the next, with what each would have left to the next one."""
+        cap = terms.daily_rollover if metric is Metric.DAILY else terms.monthly_rollover
+        assert terms.since is not None
+        moment, carried = terms.since, 0
+        if last is not None and last.end > terms.since:
+            moment, carried = last.end, min(max(self.room(last, limit), 0), cap)
+        while (stretch := self._stretch(metric, terms, moment, last))[1] <= self.now:
+            moment, carried = stretch[1], min(carried + ceil(limit * stretch[2]), cap)
+        return carried
 
     def _end(self, ride: Ride, state: HoldState, wanted: int) -> Outcome:
         changed = ride.state is HoldState.RESERVED

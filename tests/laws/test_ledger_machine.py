@@ -9,8 +9,10 @@ import asyncio
 import os
 import random
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from hypothesis import HealthCheck, event, settings
@@ -25,7 +27,9 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection
 
 from config.clock import utc_now
+from policies.quota import QuotaTerms
 from policies.terms import AccountId, Funding, HoldId, OnDeadline
+from policies.windows import Calendar
 from store import reports
 from store.batch import run_batch
 from store.engine import Database
@@ -38,7 +42,6 @@ from store.verbs import (
     GrantCredits,
     GrantSource,
     Outcome,
-    QuotaTerms,
     Refund,
     Refused,
     Release,
@@ -50,6 +53,7 @@ from store.verbs import (
 )
 from store.verify import verify
 from tests.laws.oracle import Oracle, Purse
+from tests.store.till import insert_plan_version
 
 EXAMPLES = {"sqlite": 12, "postgresql": 6}
 STEPS = 40
@@ -64,8 +68,14 @@ REQUEST = Request("user", None, "app:model", "generate", "route", "policy", "rul
 HAPPENINGS = {"reserve": 8, "settle": 4, "release": 2, "expire": 1, "refund": 4, "bind": 1, "grant": 2, "deduct": 1}
 """What happens, and how often in comparison."""
 
+CALENDARS = [
+    (ZoneInfo(zone), time(hour))
+    for zone, hour in [("UTC", 0), ("Asia/Jakarta", 6), ("America/Santiago", 0), ("Asia/Kathmandu", 4)]
+]
+"""Far apart; the clocks of one are set at midnight, on the night of 6 April and of 7 September."""
+
 FUNDINGS = [(Funding.CREDITS,), (Funding.QUOTA,), (Funding.QUOTA, Funding.CREDITS)]
-WAITS = [MINUTE, HOUR, 3 * HOUR, DAY, 3 * DAY, 28 * DAY, -MINUTE, -3 * HOUR, -DAY]
+WAITS = [MINUTE, HOUR, 3 * HOUR, 7 * HOUR, DAY, 3 * DAY, 28 * DAY, -MINUTE, -3 * HOUR, -DAY, -3 * DAY]
 LIVES = [None, None, HOUR, DAY, 30 * DAY]
 
 seeds = st.integers(0, 2**32)
@@ -95,7 +105,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.oracle.now = START
         self.accounts: list[AccountId] = self._write(_new_accounts)
         self.oracle.purses = {account: [] for account in self.accounts}
-        self.plans = dict.fromkeys(self.accounts, QuotaTerms(10, None, 1))
+        self.plans = {account: self._plan(random.Random(account)) for account in self.accounts}
         for account, amount in zip(self.accounts, (100, 30), strict=False):
             number = self._id()
             self._submit(GrantCredits(number, account, amount, GrantSource.BONUS, f"key {number}", ""))
@@ -162,10 +172,27 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(seed=seeds)
     def change_plan(self, seed: int) -> None:
+        """With another zone, hour, anchor, limit and rollover, or a new lifetime of the same one."""
         chance = random.Random(seed + self.next_id)
-        monthly = chance.choice([None, chance.randint(0, 30)])
-        plan = QuotaTerms(chance.randint(0, 12), monthly, chance.randint(1, 9))
-        self.plans[chance.choice(self.accounts)] = plan
+        account = chance.choice(self.accounts)
+        self.plans[account] = (
+            replace(self.plans[account], since=self.oracle.now) if chance.random() < 0.2 else self._plan(chance)
+        )
+
+    def _plan(self, chance: random.Random) -> QuotaTerms:
+        zone, day_starts = chance.choice(CALENDARS)
+        daily, monthly = chance.randint(0, 12), chance.choice([None, chance.randint(0, 30)])
+        rollover = chance.choice([0, 5, 30]), chance.choice([0, 10])
+        plan = QuotaTerms(
+            daily,
+            monthly,
+            self._id(),
+            Calendar(zone, day_starts, chance.choice([None, self.oracle.now])),
+            *rollover,
+            since=self.oracle.now,
+        )
+        self._write(_new_plan_version, plan)
+        return plan
 
     @rule(step=st.sampled_from(WAITS))
     def pass_time(self, step: timedelta) -> None:
@@ -212,8 +239,17 @@ class LedgerMachine(RuleBasedStateMachine):
             hold_id: (ride.state, ride.amount, ride.settled, ride.refunded)
             for hold_id, ride in self.oracle.rides.items()
         }
-        days = {day: (self.oracle.used(day), self.oracle.held(day)) for day in self.oracle.limits}
-        assert found["windows"] == days
+        assert found["windows"] == {
+            (*whose, spell.start): (
+                spell.end,
+                spell.allows(spell.limit),
+                spell.carried,
+                self.oracle.used(spell),
+                self.oracle.held(spell),
+            )
+            for whose, spells in self.oracle.spells.items()
+            for spell in spells
+        }
 
     def teardown(self) -> None:
         self._commit()
@@ -234,6 +270,11 @@ def _new_accounts(connection: Connection) -> list[AccountId]:
     values = {"kind": "user", "tags": [], "created_at": START}
     insert = sa.insert(accounts).values(values).returning(accounts.c.id)
     return [AccountId(connection.execute(insert).scalar_one()) for _ in range(ACCOUNTS)]
+
+
+def _new_plan_version(connection: Connection, plan: QuotaTerms) -> None:
+    caps = {"daily_rollover": plan.daily_rollover, "monthly_rollover": plan.monthly_rollover}
+    insert_plan_version(connection, plan.plan_version_id, START, caps)
 
 
 def _run(connection: Connection, verbs: list[Verb], now: datetime) -> list[Outcome]:
@@ -259,11 +300,16 @@ def _everything(connection: Connection, now: datetime) -> dict[str, Any]:
     for account in connection.scalars(sa.select(accounts.c.id)):
         balance = reports.balance(connection, account, now)
         balances[account] = (balance.posted, balance.pending, balance.available)
-    windows = {}
-    for row in connection.execute(sa.select(quota_windows)):
-        name = f"{row.window_start:%Y-%m-%d}" if row.metric == "daily" else f"{row.window_start:%Y-%m}"
-        held = taken.windows[row.account_id, row.window_start, row.metric]
-        windows[row.account_id, row.metric, name] = (row.used, held)
+    windows = {
+        (row.account_id, row.metric, row.window_start): (
+            row.window_end,
+            row.limit + row.carried,
+            row.carried,
+            row.used,
+            taken.windows[row.account_id, row.window_start, row.metric],
+        )
+        for row in connection.execute(sa.select(quota_windows))
+    }
     return {
         "breaches": {check.name: check.breaches for check in verify(connection) if check.breaches},
         "grants": {row.id: (row.unspent - taken.grants[row.id], taken.grants[row.id]) for row in grants},

@@ -64,7 +64,8 @@ async def test_the_number_of_statements_does_not_grow_with_the_batch(till: Till)
     small = await _statements_of(till, *verbs(1_000, 1))
     large = await _statements_of(till, *verbs(2_000, 50))
     kinds = {statement: large.count(statement) for statement in large}
-    assert max(kinds.values()) <= (4 if till.database.url.startswith("sqlite") else 1)
+    # Windows are looked for a second time where the first look finds none.
+    assert max(kinds.values()) <= (4 if till.database.url.startswith("sqlite") else 2)
     assert len(kinds) <= len(small) + 1  # Windows are made the first time and changed later.
     assert len(small) <= 12
 

@@ -169,10 +169,10 @@ async def test_quota_is_taken_before_credits(till: Till) -> None:
 
 
 async def test_when_neither_pays_the_first_refusal_is_the_answer(till: Till) -> None:
-    """Who has a plan is told about its quota, not about credits."""
+    """Who has a plan is told about its quota, and that credits were lacking too."""
     account = await till.account(5)
     refused = await till.reserve(account, 30, quota=11, fundings=OVERFLOW, terms=terms(10))
-    assert refused == LacksQuota(Metric.DAILY, used=0, limit=10, resets_at=MIDNIGHT)
+    assert refused == LacksQuota(Metric.DAILY, 0, 10, MIDNIGHT, credits=LacksCredits(required=30, current=5))
     refused = await till.reserve(account, 30, quota=11, fundings=(*CREDITS, *QUOTA), terms=terms(10))
     assert refused == LacksCredits(required=30, current=5)
 

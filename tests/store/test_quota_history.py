@@ -17,6 +17,7 @@ from store.tables import holds, quota_windows
 
 TODAY = datetime(2025, 3, 15, tzinfo=UTC)
 DAY = timedelta(days=1)
+ENDS = {Metric.DAILY: TODAY - DAY * 30, Metric.MONTHLY: TODAY - DAY * 60}
 
 
 @pytest.fixture
@@ -26,16 +27,18 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await opened.close()
 
 
-def _add(connection: Connection, account_id: int, ago: int, held: bool) -> None:
-    """The daily window of `ago` days before today, maybe with an open hold in it."""
+def _add(connection: Connection, account_id: int, ago: int, held: bool, metric: Metric = Metric.DAILY) -> None:
+    """A window of the day that was `ago` days before today, maybe with an open hold in it."""
     values = {
         "account_id": account_id,
         "window_start": TODAY - DAY * ago,
-        "metric": Metric.DAILY,
+        "metric": metric,
         "window_end": TODAY - DAY * (ago - 1),
         "limit": 10,
+        "carried": 0,
         "used": 5,
         "plan_version_id": 1,
+        "opened_by": 1,
     }
     connection.execute(sa.insert(quota_windows).values(values))
     if held:
@@ -69,9 +72,9 @@ async def test_only_windows_that_have_ended_with_nothing_held_are_dropped(databa
     """One that ends a day later, one with an open hold and those of other accounts stay."""
     for account_id, ago, held in [(1, 41, False), (1, 30, False), (1, 40, True), (2, 31, False)]:
         await database.write(_add, account_id, ago, held)
-    assert await database.write(drop_windows, [1], TODAY - DAY * 30) == 1
+    assert await database.write(drop_windows, [1], ENDS) == 1
     assert await database.read(_left) == [(1, 30), (1, 40), (2, 31)]
-    assert await database.write(drop_windows, [1], TODAY - DAY * 30) == 0
+    assert await database.write(drop_windows, [1], ENDS) == 0
 
 
 async def test_accounts_come_in_order_each_once_and_only_with_something_to_drop(database: Database) -> None:
@@ -79,7 +82,14 @@ async def test_accounts_come_in_order_each_once_and_only_with_something_to_drop(
     old = [(5, 50, False), (5, 51, False), (3, 50, False), (4, 50, True), (9, 50, False), (7, 1, False)]
     for account_id, ago, held in old:
         await database.write(_add, account_id, ago, held)
-    end = TODAY - DAY * 30
-    assert await database.read(accounts_with_windows_before, end, 0, 2) == [3, 5]
-    assert await database.read(accounts_with_windows_before, end, 5, 2) == [9]
-    assert await database.read(accounts_with_windows_before, end, 9, 2) == []
+    assert await database.read(accounts_with_windows_before, ENDS, 0, 2) == [3, 5]
+    assert await database.read(accounts_with_windows_before, ENDS, 5, 2) == [9]
+    assert await database.read(accounts_with_windows_before, ENDS, 9, 2) == []
+
+
+async def test_each_metric_has_an_end_of_its_own(database: Database) -> None:
+    """A month is kept for longer than a day."""
+    for ago, metric in [(31, Metric.DAILY), (32, Metric.MONTHLY), (60, Metric.MONTHLY), (61, Metric.MONTHLY)]:
+        await database.write(_add, 1, ago, False, metric)
+    assert await database.write(drop_windows, [1], ENDS) == 2
+    assert await database.read(_left) == [(1, 32), (1, 60)]

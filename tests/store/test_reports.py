@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from policies.terms import HoldId, Metric, OnDeadline
+from policies.terms import HoldId, OnDeadline
 from store import reports
 from store.ids import first_id_at
 from store.verbs import Hold, Settle, Usage
@@ -16,7 +16,6 @@ from tests.store.till import NOON, QUOTA, REQUEST, Till, reserving, terms
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HOUR = timedelta(hours=1)
-MIDNIGHT = datetime(2025, 3, 10, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
@@ -57,35 +56,6 @@ async def test_entries_are_paged_newest_first(till: Till) -> None:
     assert len(await till.database.read(reports.entries, other, None, 3)) == 1
 
 
-async def test_a_window_is_shown_before_it_exists(till: Till) -> None:
-    """Reading makes no row."""
-    account = await till.account()
-    window, used, held = await till.database.read(reports.window, account, Metric.MONTHLY, NOON)
-    assert (window.start, window.end) == (datetime(2025, 3, 1, tzinfo=UTC), datetime(2025, 4, 1, tzinfo=UTC))
-    assert (used, held) == (0, 0)
-    assert await till.windows(account) == []
-
-
-async def test_a_window_shows_what_is_used_and_held(till: Till) -> None:
-    """Of its own moment and metric only."""
-    account = await till.account()
-    await till.settled(account, 0, quota=3, fundings=QUOTA, terms=terms(10, 100))
-    await till.hold(account, quota=2, fundings=QUOTA, terms=terms(10, 100))
-    for metric in Metric:
-        assert (await till.database.read(reports.window, account, metric, NOON))[1:] == (3, 2)
-    assert (await till.database.read(reports.window, account, Metric.DAILY, NOON + DAY))[1:] == (0, 0)
-
-
-async def test_windows_are_listed_newest_first_since_a_moment(till: Till) -> None:
-    """The history of quota."""
-    account = await till.account()
-    for _ in range(4):
-        await till.settled(account, 0, quota=1, fundings=QUOTA, terms=terms(10))
-        till.now += DAY
-    rows = await till.database.read(reports.windows, account, MIDNIGHT + DAY)
-    assert [row["window_start"] for row in rows] == [MIDNIGHT + 3 * DAY, MIDNIGHT + 2 * DAY, MIDNIGHT + DAY]
-
-
 async def _use(till: Till, account: int, at: datetime, model: str, units: int, funding: str = "quota") -> None:
     """A settled call whose id is of the moment `at`."""
     till.now, request = at, replace(REQUEST, model_key=model)
@@ -93,22 +63,6 @@ async def _use(till: Till, account: int, at: datetime, model: str, units: int, f
     paying = {"quota": units, "fundings": QUOTA, "terms": terms(1000)} if funding == "quota" else {"credits": units}
     verb = reserving(hold_id, account, request=request, deadline=at + HOUR, **paying)  # type: ignore[arg-type]
     await till.run(verb, Settle(HoldId(hold_id), verb.account_id, None, Usage(), "done"))
-
-
-async def test_the_breakdown_adds_quota_up_by_day_and_model(till: Till) -> None:
-    """In integers on both databases; without credits, other accounts, and other days."""
-    account, other = await till.account(1_000), await till.account()
-    last = MIDNIGHT + DAY - timedelta(milliseconds=1)
-    for at, model, units in [(MIDNIGHT, "a:x", 1), (last, "a:x", 2), (NOON, "a:y", 4), (MIDNIGHT + DAY, "a:x", 8)]:
-        await _use(till, account, at, model, units)
-    await _use(till, other, NOON, "a:x", 100)
-    await _use(till, account, NOON, "a:x", 500, "credits")
-    await _use(till, account, MIDNIGHT - timedelta(milliseconds=1), "a:x", 50)
-    await _use(till, account, MIDNIGHT + 2 * DAY, "a:x", 50)
-    rows = await till.database.read(reports.breakdown, account, MIDNIGHT, MIDNIGHT + 2 * DAY)
-    found = sorted((row["day"], row["model_key"], row["units"]) for row in rows)
-    assert found == [(0, "a:x", 3), (0, "a:y", 4), (1, "a:x", 8)]
-    assert {type(value) for row in found for value in row} == {int, str}
 
 
 async def test_usage_is_paged_newest_first(till: Till) -> None:

@@ -84,6 +84,7 @@ async def test_a_sound_database_breaks_no_law(scene: Scene) -> None:
         "grants": 1,
         "provenance": 1,
         "windows": 2,
+        "rollover": 2,
         "charges": 1,
         "holds": 5,
         "usage": 5,
@@ -159,6 +160,21 @@ async def test_a_changed_window_is_found(scene: Scene, metric: str) -> None:
     assert breach.startswith(f"account {scene.account}: {metric} window of 2025-03-")
     assert breach.endswith("used 9, holds 4")
     assert not breaches
+
+
+@pytest.mark.parametrize(("metric", "cap"), [("daily", 5), ("monthly", 7)])
+async def test_a_window_that_has_carried_too_much_is_found(scene: Scene, metric: str, cap: int) -> None:
+    """More than the plan version allows that opened it, whatever the one says that was seen in it last."""
+    plan = f"UPDATE plan_versions SET {metric}_rollover = {cap}"
+    other = "UPDATE quota_windows SET plan_version_id = 999, opened_by = (SELECT min(id) FROM plan_versions)"
+    carry = f"UPDATE quota_windows SET carried = {{}} WHERE metric = '{metric}'"
+    assert await scene.after(plan, other, carry.format(cap)) == {}
+    breaches = await scene.after(plan, other, carry.format(cap + 1))
+    day = "10" if metric == "daily" else "01"
+    carried = f"{metric} window of 2025-03-{day}: carried {cap + 1}, at most {cap}"
+    assert breaches == {"rollover": [f"account {scene.account}: {carried}"]}
+    unknown = f"UPDATE quota_windows SET opened_by = 999, carried = 1 WHERE metric = '{metric}'"
+    assert "rollover" in await scene.after(unknown)
 
 
 async def test_a_window_that_was_dropped_too_early_is_found(scene: Scene) -> None:

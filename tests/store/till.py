@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from policies.terms import AccountId, Funding, HoldId, OnDeadline
-from store import reports
+from policies.quota import QuotaTerms
+from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
+from store import quota_reports, reports
 from store.batch import run_batch
 from store.engine import Database
 from store.open_holds import taken_by_open_holds
-from store.tables import accounts
+from store.rows import WindowRow
+from store.tables import accounts, plan_versions
 from store.verbs import (
     BindJob,
     Deduct,
@@ -29,7 +31,6 @@ from store.verbs import (
     GrantSource,
     Hold,
     Outcome,
-    QuotaTerms,
     Refund,
     Release,
     Request,
@@ -65,8 +66,8 @@ def reserving(
     return Reserve(*identity, tuple(fundings), credits, quota, terms, request, deadline, on_deadline)
 
 
-def terms(daily: int, monthly: int | None = None, version: int = 1) -> QuotaTerms:
-    return QuotaTerms(daily, monthly, version)
+def terms(daily: int, monthly: int | None = None, version: int = 1, **more: Any) -> QuotaTerms:
+    return QuotaTerms(daily, monthly, version, **more)
 
 
 class Till:
@@ -171,8 +172,25 @@ class Till:
 
     async def windows(self, account_id: AccountId) -> list[tuple[str, str, int, int]]:
         """The windows of an account, oldest first: day, metric, used, held."""
-        rows = await self.database.read(reports.windows, account_id, datetime(2000, 1, 1, tzinfo=UTC))
+        rows = await self.database.read(quota_reports.windows, account_id, datetime(2000, 1, 1, tzinfo=UTC))
         return sorted((f"{r['window_start']:%m-%d}", r["metric"], r["used"], r["held"]) for r in rows)
+
+    async def days(self, account_id: AccountId) -> list[tuple[str, str, int, int]]:
+        """The daily windows of an account, oldest first: begin, end, the plan's own part, what was carried."""
+        rows = await self.database.read(quota_reports.windows, account_id, datetime(2000, 1, 1, tzinfo=UTC))
+        return [
+            (f"{r['window_start']:%d %H:%M}", f"{r['window_end']:%d %H:%M}", r["limit"], r["carried"])
+            for r in reversed(rows)
+            if r["metric"] == Metric.DAILY
+        ]
+
+    async def now_in(self, account_id: AccountId, quota: QuotaTerms) -> list[WindowRow]:
+        """The windows in force, as who only looks is shown them."""
+        return await self.database.read(quota_reports.windows_now, account_id, quota, self.now)
+
+    async def plan_version(self, number: int, **values: Any) -> None:
+        """A version of some plan, by the columns in which it differs from others."""
+        await self.database.write(insert_plan_version, number, self.now, values)
 
     async def entries(self, account_id: AccountId) -> list[tuple[str, int, int]]:
         """The entries of an account, oldest first: kind, amount, balance after it."""
@@ -197,6 +215,13 @@ class Till:
 def _insert_account(connection: Connection, now: datetime) -> AccountId:
     values = {"kind": "user", "tags": [], "created_at": now}
     return AccountId(connection.execute(sa.insert(accounts).values(values).returning(accounts.c.id)).scalar_one())
+
+
+def insert_plan_version(connection: Connection, number: int, now: datetime, values: dict[str, Any]) -> None:
+    """One that differs from others only in `values`."""
+    plan = {"plan_id": "plan", "version": number, "tier": "pro", "name": "", "description": "", "price": 0}
+    plan |= {"currency": "USD", "cycle": "monthly", "daily_quota": 10, "max_model_tier": "pro", "features": {}}
+    connection.execute(sa.insert(plan_versions).values(id=number, created_at=now, **plan, **values))
 
 
 def _insert_accounts(connection: Connection, count: int, now: datetime) -> list[AccountId]:

@@ -12,9 +12,10 @@ import sys
 from datetime import timedelta
 
 from config.clock import utc_now
+from policies.quota import QuotaTerms
 from policies.terms import AccountId, Funding, OnDeadline
 from store.opening import Store, open_store
-from store.verbs import Ended, Hold, QuotaTerms, Request, Reserve, Settle, Usage
+from store.verbs import Ended, Hold, Request, Reserve, Settle, Usage
 
 AT_ONCE = 8
 CREDITS, QUOTA = 10, 1

@@ -24,7 +24,8 @@ from config.settings import load_settings
 from policies.callers import Caller
 from policies.evaluate import evaluate
 from policies.refusals import Refusal
-from policies.subscription import Subscription
+from policies.subscription import Event, Subscription
+from policies.subscription_acts import cancel
 from policies.terms import AccountId, Credential, OnDeadline, Plan
 from proxy.identity.identifier import Identifier
 from proxy.management.api import Management
@@ -35,7 +36,7 @@ from store import accounts, catalogue, subscriptions
 from store.accounts import User
 from store.opening import open_store
 from store.users import ensure_user
-from store.verbs import Hold, LacksCredits, LacksQuota, QuotaTerms, Refused, Request, Reserve, Settle, Usage
+from store.verbs import Hold, LacksCredits, LacksQuota, Refused, Request, Reserve, Settle, Usage
 
 SECRET = "a secret of at least thirty-two bytes"
 MICRO = 1_000_000
@@ -57,6 +58,8 @@ PLANS: dict[str, dict[str, Any]] = {
     "pro": {"tier": "pro", "price": 299_000, "daily_quota": 100, "monthly_quota": 3000},
     "pro-yearly": {"tier": "pro", "price": 2_870_000, "daily_quota": 100, "monthly_quota": 3000, "cycle": "yearly"},
     "enterprise": {"tier": "enterprise", "price": 999_000, "daily_quota": 500, "monthly_quota": 15_000},
+    "jakarta": {"tier": "free", "price": 0, "daily_quota": 10, "monthly_quota": 300, "quota_timezone": "Asia/Jakarta"},
+    "saver": {"tier": "free", "price": 0, "daily_quota": 10, "monthly_quota": None, "daily_rollover": 15},
     "retired": {"tier": "basic", "price": 1, "daily_quota": 1, "monthly_quota": None},
 }
 
@@ -194,9 +197,6 @@ class Service:
         allow = evaluate(caller, model_key, numbers, self.services.rulebooks.current, self.now())
         if isinstance(allow, Refusal):
             return allow
-        terms = (
-            QuotaTerms(allow.plan.daily_quota, allow.plan.monthly_quota, allow.plan.version_id) if allow.plan else None
-        )
         verb = Reserve(
             hold_id=self.services.store.ids.next(),
             account_id=allow.account.account_id,
@@ -204,7 +204,7 @@ class Service:
             fundings=allow.quote.fundings,
             credits=allow.quote.credits,
             quota=allow.quote.quota,
-            quota_terms=terms,
+            quota_terms=allow.account.quota_terms,
             request=Request(user_id, None, model_key, "generate", "route", allow.revision, allow.rule, 1, {}),
             deadline=self.now() + timedelta(hours=1),
             on_deadline=OnDeadline.RELEASE,
@@ -218,6 +218,16 @@ class Service:
         usage = Usage({name: str(number) for name, number in units.items()}, upstream_status=200, latency_ms=5)
         await self.services.store.ledger.settle(Settle(hold.hold_id, hold.account_id, None, usage, "measured"))
         return hold
+
+    async def canceled(self, user_id: str = "ana") -> None:
+        """The end of the user's subscription, now."""
+        account_id = (await self.user(user_id)).account.account_id
+        now = self.now()
+
+        def ended(row: Subscription) -> tuple[Subscription, Event]:
+            return cancel(row, now, True, None)
+
+        await self.services.store.database.write(subscriptions.change, account_id, ended, "operator", now)
 
     async def disable(self, model_key: str) -> None:
         """Switch a model off, and put the changed catalogue in force."""

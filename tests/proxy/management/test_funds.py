@@ -8,16 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.evaluate import Quote
+from policies.quota import QuotaTerms
 from policies.refusals import insufficient_credits, quota_exceeded
 from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
-from policies.windows import window_at
+from policies.windows import UTC_CALENDAR, window_at
 from proxy.management.funds import Allowance, Funds, admission
 from store.book import Book
 from store.rows import AccountRow, GrantRow, WindowRow
-from store.verbs import Hold, LacksCredits, LacksQuota, QuotaTerms, Request, Reserve
+from store.verbs import Hold, LacksCredits, LacksQuota, Request, Reserve
 
 NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 ACCOUNT = AccountId(1)
+CARRIED = 2
 
 amounts = st.integers(0, 12)
 fundings = st.sampled_from(
@@ -31,9 +33,9 @@ def _book(credits: int, used: dict[Metric, tuple[int, int]]) -> Book:
     book.accounts[ACCOUNT] = AccountRow(ACCOUNT, 1, 1)
     book.credits.add(GrantRow(7, ACCOUNT, "key", "bonus", credits, credits, 0, 100, 0, None, "", credits))
     for metric, (spent, held) in used.items():
-        window = window_at(metric, NOW)
-        key = (ACCOUNT, window.start, metric)
-        book.quota.windows[key] = WindowRow(key, window.end, 0, spent, held, 1)
+        window = window_at(metric, UTC_CALENDAR, NOW)
+        row = WindowRow((ACCOUNT, window.start, metric), window.end, None, 0, CARRIED, spent, held, 1, 1)
+        book.quota.add(row, recent=True)
     return book
 
 
@@ -49,7 +51,8 @@ def test_a_quote_passes_exactly_when_the_ledger_would_take_it(
     """Same funding or same refusal, with the same amounts, for any funds, limits and costs."""
     windows = {Metric.DAILY: daily} | ({Metric.MONTHLY: monthly} if monthly is not None else {})
     allowances = {
-        metric: Allowance(window_at(metric, NOW), limit, used + held) for metric, (limit, used, held) in windows.items()
+        metric: Allowance(window_at(metric, UTC_CALENDAR, NOW), limit + CARRIED, used + held)
+        for metric, (limit, used, held) in windows.items()
     }
     funds = Funds(credits, allowances[Metric.DAILY], allowances.get(Metric.MONTHLY))
     reserve = Reserve(
@@ -73,6 +76,8 @@ def test_a_quote_passes_exactly_when_the_ledger_would_take_it(
         case LacksCredits():
             assert refusal == insufficient_credits(outcome.required, outcome.current)
         case LacksQuota():
-            assert refusal == quota_exceeded(outcome.metric, outcome.used, outcome.limit, outcome.resets_at)
+            lacks = outcome.credits
+            credits = None if lacks is None else (lacks.required, lacks.current)
+            assert refusal == quota_exceeded(outcome.metric, outcome.used, outcome.limit, outcome.resets_at, credits)
         case _:
             raise AssertionError(outcome)

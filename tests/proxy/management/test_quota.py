@@ -19,7 +19,9 @@ async def test_a_payg_account_has_no_quota(service: Service) -> None:
         "remaining": 0,
         "used": 0,
         "limit": 0,
+        "carried": 0,
         "resetAt": TOMORROW,
+        "timeZone": "UTC",
         "breakdown": {},
         "monthly": None,
         "note": "This account pays with credits and has no quota.",
@@ -35,9 +37,11 @@ async def test_used_quota_shows_by_model(service: Service) -> None:
         "remaining": 95,
         "used": 5,
         "limit": 100,
+        "carried": 0,
         "resetAt": TOMORROW,
+        "timeZone": "UTC",
         "breakdown": {"video:alpha": 1, "video:gamma": 4},
-        "monthly": {"remaining": 2995, "used": 5, "limit": 3000, "resetAt": NEXT_MONTH},
+        "monthly": {"remaining": 2995, "used": 5, "limit": 3000, "carried": 0, "resetAt": NEXT_MONTH},
         "note": None,
     }
 
@@ -154,3 +158,113 @@ async def test_a_payg_account_has_no_quota_available(service: Service) -> None:
     """Not even for a call that takes none."""
     answer = await service.post("/quotas/check", {"modelKey": "video:alpha", "quotaRequired": 0})
     assert answer == {"available": False, "remaining": 0, "quotaLimit": 0}
+
+
+# Days of a time zone. Jakarta is seven hours before UTC.
+
+
+async def test_the_day_is_that_of_the_plans_zone(service: Service, clock: MovableClock) -> None:
+    """It ends at midnight there, and so does the month; usage is told by the same day."""
+    await service.subscribed("jakarta")
+    clock.now = clock.now.replace(hour=16, minute=59)
+    await service.use("video:alpha")
+    status = await service.get("/quota/status")
+    assert (status["used"], status["resetAt"], status["timeZone"]) == (1, "2026-01-15T17:00:00.000Z", "Asia/Jakarta")
+    assert status["monthly"]["resetAt"] == "2026-01-31T17:00:00.000Z"
+    clock.forward(minutes=1)
+    await service.use("image:dots")
+    status = await service.get("/quota/status")
+    assert (status["used"], status["breakdown"]) == (1, {"image:dots": 1})
+    assert (await service.get("/quotas/usage"))["period"] == "2026-01-16"
+    assert (await service.get("/quotas/usage?period=2026-01-15"))["modelBreakdown"] == {"video:alpha": 1}
+    await service.get("/quotas/usage?period=2026-01-17", status=400)
+    history = (await service.get("/quota/history"))["history"]
+    assert [(day["period"], day["resetAt"]) for day in history] == [
+        ("2026-01-16", "2026-01-16T17:00:00.000Z"),
+        ("2026-01-15", "2026-01-15T17:00:00.000Z"),
+    ]
+
+
+async def test_the_history_has_thirty_days_of_the_zone(service: Service, clock: MovableClock) -> None:
+    """At every hour of the day, and none of them is told twice or left out."""
+    await service.subscribed("jakarta")
+    for _ in range(35):
+        await service.use("video:alpha")
+        clock.forward(days=1)
+    for hour, today in ((0, 19), (16, 19), (17, 20), (23, 20)):
+        clock.now = clock.now.replace(month=2, day=19, hour=hour)
+        # Today nothing was used yet.
+        expected = [f"{clock.now.replace(day=today) - timedelta(days=back):%Y-%m-%d}" for back in range(today - 18, 30)]
+        assert [day["period"] for day in (await service.get("/quota/history"))["history"]] == expected
+
+
+async def test_a_plan_with_another_zone_shows_the_window_that_runs(service: Service, clock: MovableClock) -> None:
+    """Until it ends, with what was used in it; then what is left of the day of the new zone, with its share."""
+    await service.subscribed("free")
+    await service.use("video:alpha")
+    await service.canceled()
+    await service.subscribed("jakarta")
+    status = await service.get("/quota/status")
+    assert (status["used"], status["limit"], status["resetAt"]) == (1, 10, TOMORROW)
+    assert await service.get("/quotas/usage") == {
+        "quotaType": "daily",
+        "period": "2026-01-15",
+        "usageCount": 1,
+        "quotaLimit": 10,
+        "remaining": 9,
+        "modelBreakdown": {"video:alpha": 1},
+        "resetAt": TOMORROW,
+    }
+    clock.now = clock.now.replace(day=16, hour=0, minute=0)
+    status = await service.get("/quota/status")
+    assert (status["used"], status["limit"], status["resetAt"]) == (0, 8, "2026-01-16T17:00:00.000Z")
+    await service.use("video:alpha")
+
+
+async def test_two_windows_of_one_date_are_told_as_one_day(service: Service, clock: MovableClock) -> None:
+    """The day of Jakarta and, after a change to UTC, the seven hours that are left of the same date."""
+    await service.subscribed("jakarta")
+    await service.use("video:alpha")
+    await service.canceled()
+    clock.now = clock.now.replace(hour=18)
+    await service.subscribed("free")
+    await service.use("video:alpha")
+    await service.use("image:dots")
+    (day,) = (await service.get("/quota/history"))["history"]
+    assert (day["id"], day["period"], day["usageCount"], day["quotaLimit"]) == ("daily-2026-01-15", "2026-01-15", 3, 13)
+    assert (json.loads(day["modelBreakdown"]), day["resetAt"]) == ({"video:alpha": 2, "image:dots": 1}, TOMORROW)
+
+
+async def test_a_canceled_subscription_leaves_its_history(service: Service) -> None:
+    """By the days it was counted in; today is that of UTC again."""
+    await service.subscribed("jakarta")
+    await service.use("video:alpha")
+    await service.canceled()
+    assert [day["period"] for day in (await service.get("/quota/history"))["history"]] == ["2026-01-15"]
+    assert (await service.get("/quota/status"))["limit"] == 0
+
+
+# What is carried over.
+
+
+async def test_what_was_left_shows_in_the_limit(service: Service, clock: MovableClock) -> None:
+    """Before the first request of the day as after it, up to the plan's rollover."""
+    await service.subscribed("saver")
+    await service.use("video:alpha")
+    clock.forward(days=1)
+    for _ in range(2):
+        status = await service.get("/quota/status")
+        assert (status["limit"], status["carried"]) == (19, 9)
+        assert (await service.get("/quotas/usage"))["quotaLimit"] == 19
+        await service.use("video:alpha")
+    clock.forward(days=9)
+    assert (await service.get("/quota/status"))["limit"] == 25
+    assert (await service.post("/quotas/check", {"modelKey": "video:alpha"})) == {
+        "available": True,
+        "remaining": 25,
+        "quotaLimit": 25,
+    }
+    assert [day["quotaLimit"] for day in (await service.get("/quota/history"))["history"]] == [19, 10]
+    await service.canceled()
+    await service.subscribed("saver")
+    assert (await service.get("/quota/status"))["carried"] == 0

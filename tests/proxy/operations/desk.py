@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import load_settings
+from policies.quota import QuotaTerms
 from policies.refusals import Reason, Refusal
 from policies.rulebook import Rulebook
 from policies.terms import Funding, HoldId, OnDeadline
@@ -20,7 +21,7 @@ from store import catalogue
 from store.accounts import find_user
 from store.ids import id_text
 from store.opening import open_store
-from store.verbs import Hold, QuotaTerms, Request, Reserve, Settle, Usage
+from store.verbs import Hold, Request, Reserve, Settle, Usage
 
 SETTINGS = """
 admin: {listen: "127.0.0.1:0", token: "a token that operators have"}
