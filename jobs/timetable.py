@@ -56,7 +56,7 @@ class Job:
 
 
 JOBS: tuple[Job, ...] = (
-    Job("quota_housekeeping", DAILY, "Drops quota windows that are older than the history.", quota_housekeeping),
+    Job("quota_housekeeping", DAILY, "Drops quota windows that nobody can ask for any more.", quota_housekeeping),
     Job("expire_subscriptions", HOURLY, "Writes down which subscriptions have renewed or ended.", expire_subscriptions),
     Job("sweep_holds", EVERY_15_S, "Ends holds whose deadline has passed.", sweep_holds),
 )

@@ -6,7 +6,7 @@ Written by seeds and operators, read into memory by every process, which asks fo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, time
+from datetime import datetime, time, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -114,14 +114,18 @@ def plan_of(row: Row[Any], active: bool, order: int) -> Plan:
     )
 
 
-def _quota_rules(row: Row[Any]) -> QuotaRules:
+def stored_zone(name: str) -> tzinfo:
+    """The time zone of a plan, as it is stored. Raises StoreUnavailable where it is not known."""
     try:
-        zone = zone_named(row.quota_timezone)
+        return zone_named(name)
     except UnknownZone as error:
-        # A newer machine has sold the plan. Counting by another zone would be wrong, so nothing is counted here.
-        raise StoreUnavailable(f"plan version {row.id}: {error}; update tzdata on this machine") from None
+        # A machine with newer zones has sold the plan. Rather than to count by another zone, nothing is counted here.
+        raise StoreUnavailable(f"a plan has a time zone that is not known here: {error}; update tzdata") from None
+
+
+def _quota_rules(row: Row[Any]) -> QuotaRules:
     return QuotaRules(
-        zone=zone,
+        zone=stored_zone(row.quota_timezone),
         day_starts=time.fromisoformat(row.quota_day_starts),
         month=QuotaMonth(row.quota_month),
         daily_rollover=row.daily_rollover,

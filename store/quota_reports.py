@@ -14,10 +14,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from config.time_zones import zone_named
 from policies.quota import QuotaTerms
 from policies.terms import AccountId, Funding, Metric
 from policies.windows import Calendar, day_of
+from store.catalogue import stored_zone
 from store.ids import first_id_at
 from store.open_holds import taken_by_open_holds
 from store.quota_book import QuotaBook
@@ -57,7 +57,7 @@ def windows(connection: Connection, account_id: int, since: datetime) -> list[Ro
     for row in rows:
         row["held"] = taken[AccountId(account_id), row["window_start"], Metric(row["metric"])]
         zone, day_starts = row.pop("quota_timezone") or "UTC", row.pop("quota_day_starts") or "00:00"
-        row["day"] = day_of(Calendar(zone_named(zone), time.fromisoformat(day_starts)), row["window_start"])
+        row["day"] = day_of(Calendar(stored_zone(zone), time.fromisoformat(day_starts)), row["window_start"])
         row["allowed"] = row["limit"] + row["carried"]
     return rows
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs.quota_housekeeping import KEPT
 from jobs.timetable import JOBS
+from policies.terms import Metric
 from proxy.app import DRAIN_S
 from proxy.probes import PATIENCE_S
 from proxy.serving import MAX_PAUSE_S
@@ -98,6 +100,8 @@ def test_the_numbers_are_those_of_the_code() -> None:
     text = " ".join(_text().split())
     assert f"running requests may take {DRAIN_S} s more" in text
     assert f"the database answers within {PATIENCE_S} s" in text
+    days, months = KEPT[Metric.DAILY].days, KEPT[Metric.MONTHLY].days
+    assert f"dropped {days} days after its end and a monthly one after {months} days" in text
     assert MAX_PAUSE_S == 30
     assert "at most thirty" in text
 

@@ -53,6 +53,7 @@ class House:
         funding: Funding = Funding.QUOTA,
         lasts: timedelta = timedelta(hours=1),
         on_deadline: OnDeadline = OnDeadline.RELEASE,
+        terms: QuotaTerms = QUOTA,
     ) -> HoldId:
         verb = Reserve(
             hold_id=self.store.ids.next(),
@@ -61,7 +62,7 @@ class House:
             fundings=(funding,),
             credits=amount,
             quota=amount,
-            quota_terms=QUOTA,
+            quota_terms=terms,
             request=Request("ana", None, "chat:small", "use", "chat", "rev", "rule", 1),
             deadline=await self.store.database.read(self.store.database.now) + lasts,
             on_deadline=on_deadline,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from config.findings import InvalidDocument
+from policies.terms import QuotaMonth
 from seeds.reading import default_files, read_demo, read_seeds
 
 APP = """
@@ -153,3 +154,44 @@ def test_a_missing_file_is_a_finding(tmp_path: Path) -> None:
     """A path that leads nowhere is told like every other mistake."""
     with pytest.raises(InvalidDocument, match="missing-file"):
         read_seeds([tmp_path / "none.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("quota", "message"),
+    [
+        ("timezone: Asia/Jakart", "unknown time zone 'Asia/Jakart'; did you mean 'Asia/Jakarta'?"),
+        ("timezone: asia/jakarta", "did you mean 'Asia/Jakarta'?"),
+        ("timezone: WIB", "expected an IANA name, such as Asia/Jakarta"),
+        ("timezone: localtime", "unknown time zone 'localtime'"),
+        ("timezone: ../UTC", "unknown time zone"),
+        ("timezone: 7", "expected a text"),
+        ('day_starts: "24:00"', 'expected a time of day as "HH:MM"'),
+        ('day_starts: "6:00"', 'expected a time of day as "HH:MM"'),
+        ("day_starts: 6", "expected a text"),
+        ("month: anchored", "'calendar' or 'subscription'"),
+        ("month: subscription", "`month` says when the monthly quota renews, and there is none"),
+        ("rollover: {daily: 1501}", "`rollover.daily` is 1501; at most 30 times the daily quota, 1500"),
+        ("rollover: {monthly: 1}", "`rollover.monthly` is 1; at most the monthly quota, 0"),
+        ("monthly: 900, rollover: {monthly: 901}", "at most the monthly quota, 900"),
+        ("rollover: {daily: -1}", "greater than or equal to 0"),
+        ("rollover: {weekly: 1}", "unknown key 'weekly'"),
+        ("time_zone: UTC", "did you mean 'timezone'?"),
+    ],
+)
+def test_a_mistake_in_a_quota_is_found(tmp_path: Path, quota: str, message: str) -> None:
+    """What was found, what is possible instead, and where."""
+    text = PLAN.replace("daily: 50", "daily: 50, " + quota)
+    findings = _findings(tmp_path, text)
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if "daily" in line)
+    assert any(finding.startswith(f"{line}:") and message in finding for finding in findings), findings
+
+
+def test_a_quota_says_when_it_renews(tmp_path: Path) -> None:
+    """A zone, the hour at which its days begin, the day of its months, and what may be carried over."""
+    more = 'monthly: 3000, timezone: Asia/Jakarta, day_starts: "06:00", month: subscription, rollover: {daily: 20}'
+    quota = read_seeds([_file(tmp_path, PLAN.replace("daily: 50", "daily: 50, " + more))]).plans[0].quota
+    assert (quota.timezone, quota.day_starts, quota.month) == ("Asia/Jakarta", "06:00", QuotaMonth.SUBSCRIPTION)
+    assert (quota.rollover.daily, quota.rollover.monthly) == (20, 0)
+    plain = read_seeds([_file(tmp_path, PLAN)]).plans[0].quota
+    assert (plain.timezone, plain.day_starts, plain.month) == ("UTC", "00:00", QuotaMonth.CALENDAR)
+    assert (plain.rollover.daily, plain.rollover.monthly) == (0, 0)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -16,7 +17,7 @@ from policies.pricing import cost
 from policies.rulebook import Rulebook, compile_rulebook
 from policies.subscription import GRACE_DEFAULT, Status
 from policies.subscription_acts import cancel
-from policies.terms import MICRO, Catalogue, Cycle
+from policies.terms import MICRO, Catalogue, Cycle, QuotaMonth, QuotaRules
 from seeds.diff import Change, SeedDiff
 from seeds.load import load_catalogue, load_demo
 from seeds.reading import default_files
@@ -136,6 +137,28 @@ async def test_a_changed_rate_is_a_new_price_version_and_a_changed_name_is_not(s
     await load_catalogue(store, default_files())
     diff = await load_catalogue(store, _with(tmp_path, "models.yaml", "name: Inpaint Pro", "name: Inpaint Best"))
     assert _changed(diff) == {"poster-editor:inpaint-pro": {"name": ("Inpaint Pro", "Inpaint Best")}}
+
+
+async def test_when_a_quota_renews_is_a_term_of_the_plan(store: Store, tmp_path: Path) -> None:
+    """Zone, hour, month and rollover are read back as they were written; a change of them is a new version."""
+    await load_catalogue(store, default_files())
+    more = 'timezone: Asia/Jakarta, day_starts: "06:00", month: subscription, rollover: {daily: 5, monthly: 300}'
+    changed = _with(tmp_path, "plans.yaml", "{daily: 10, monthly: 300}", f"{{daily: 10, monthly: 300, {more}}}")
+    diff = await load_catalogue(store, changed)
+    assert _changed(diff) == {
+        "free-forever": {
+            "quota.timezone": ("UTC", "Asia/Jakarta"),
+            "quota.day_starts": ("00:00", "06:00"),
+            "quota.month": ("calendar", "subscription"),
+            "quota.rollover.daily": (0, 5),
+            "quota.rollover.monthly": (0, 300),
+        }
+    }
+    assert (await load_catalogue(store, changed)).empty
+    plan = (await _catalogue(store)).plan("free-forever")
+    assert plan is not None
+    assert plan.version == 2
+    assert plan.quota_rules == QuotaRules(ZoneInfo("Asia/Jakarta"), time(6), QuotaMonth.SUBSCRIPTION, 5, 300)
 
 
 async def test_a_changed_plan_is_a_new_version_and_subscribers_keep_the_old_one(store: Store, tmp_path: Path) -> None:

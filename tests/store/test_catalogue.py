@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from policies.terms import Cycle
 from store import catalogue
 from store.catalogue import put_app, put_model, put_plan
+from store.engine import StoreUnavailable
 from tests.store.till import NOON, Till
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -146,3 +147,11 @@ async def test_a_revision_announces_a_change(till: Till) -> None:
     assert await till.database.read(catalogue.revision) == 0
     assert [await till.database.write(catalogue.changed) for _ in range(2)] == [1, 2]
     assert (await till.database.read(catalogue.load)).revision == 2
+
+
+async def test_a_plan_in_a_zone_that_is_not_known_here_stops_what_would_count_by_it(till: Till) -> None:
+    """It is told what to do; whoever counted by another zone instead would give a quota twice, or not at all."""
+    await till.plan_version(1, quota_timezone="Mars/Olympus_Mons")
+    await till.tamper("INSERT INTO plans (id, active, position, version_id) VALUES ('plan', TRUE, 1, 1)")
+    with pytest.raises(StoreUnavailable, match=r"unknown time zone 'Mars/Olympus_Mons'.*; update tzdata"):
+        await till.database.read(catalogue.load)

@@ -11,6 +11,7 @@ import pytest
 from policies.terms import AccountId, HoldId, Metric
 from policies.windows import Calendar
 from store import quota_reports
+from store.engine import StoreUnavailable
 from store.ids import first_id_at
 from store.verbs import Refund, Settle, Usage
 from tests.store.till import NOON, QUOTA, REQUEST, Till, reserving, terms
@@ -67,6 +68,15 @@ async def test_a_window_has_the_date_of_the_zone_it_was_opened_by(till: Till) ->
     await till.hold(account, fundings=QUOTA, terms=terms(10, version=8))
     rows = await till.database.read(quota_reports.windows, account, MIDNIGHT - DAY)
     assert [row["day"] for row in rows] == [date(2025, 3, 12), date(2025, 3, 11), date(2025, 3, 10)]
+
+
+async def test_a_window_of_a_zone_that_is_not_known_here_is_not_given_a_wrong_date(till: Till) -> None:
+    """Its history waits until the zones of this machine are brought up to date."""
+    account = await till.account()
+    await till.plan_version(1, quota_timezone="Mars/Olympus_Mons")
+    await till.hold(account, fundings=QUOTA, terms=terms(10))
+    with pytest.raises(StoreUnavailable, match="update tzdata"):
+        await till.database.read(quota_reports.windows, account, MIDNIGHT)
 
 
 async def _use(till: Till, account: AccountId, at: datetime, model: str, units: int, funding: str = "quota") -> None:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from config.clock import utc_now
+from policies.refusals import iso
+from policies.terms import Metric
+from policies.windows import UTC_CALENDAR, window_at
 from store.ids import id_text
-from tests.proxy.management.service import Service
+from tests.proxy.management.service import Service, running
 
 
 async def test_a_customers_whole_life(service_anywhere: Service) -> None:
@@ -45,3 +54,19 @@ async def test_a_customers_whole_life(service_anywhere: Service) -> None:
     assert {model["accessible"] for model in (await service.get("/models/available"))["models"]} == {True, False}
     assert (await service.get("/apps"))["apps"]
     assert (await service.get("/apps/video/models"))["models"]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_quota_is_shown_by_the_clock_of_the_database(tmp_path: Path, database_url: str) -> None:
+    """A node whose own clock is three days ahead shows what its ledger will decide, and not another day's quota."""
+    async with running(tmp_path, database_url, lambda: utc_now() + timedelta(days=3)) as service:
+        await service.subscribed("basic")
+        for _ in range(3):
+            await service.use("video:alpha")
+        database = service.services.store.database
+        now = await database.read(database.now)
+        status = await service.get("/quota/status")
+        assert (status["used"], status["breakdown"]) == (3, {"video:alpha": 3})
+        assert status["resetAt"] == iso(window_at(Metric.DAILY, UTC_CALENDAR, now).end)
+        quote = await service.post("/quote", {"modelKey": "video:alpha"})
+        assert quote["quotaRemaining"] == 47

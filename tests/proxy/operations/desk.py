@@ -83,7 +83,7 @@ class Counter:
             fundings=(funding,),
             credits=amount,
             quota=amount,
-            quota_terms=QuotaTerms(50, 1500, 1),
+            quota_terms=found.account.at(self.clock.now).quota_terms or QuotaTerms(50, 1500, 1),
             request=request,
             deadline=self.clock.now + timedelta(hours=1),
             on_deadline=OnDeadline.RELEASE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from policies.refusals import Reason
 from tests.proxy.operations.desk import Counter
@@ -108,3 +109,30 @@ async def test_quota_windows_of_the_past_are_listed(counter: Counter) -> None:
         ("daily", "2026-01-15", 3),
         ("monthly", "2026-01-01", 3),
     }
+
+
+async def test_what_was_carried_over_is_told(counter: Counter) -> None:
+    """In the window of now, before it has a row, and in those of the past, with their dates in the plan's zone."""
+    from policies.terms import Funding
+    from store import catalogue
+
+    terms = {"tier": "free", "name": "Saver", "description": "", "price": 0, "currency": "IDR", "cycle": "monthly"}
+    terms |= {"daily_quota": 50, "monthly_quota": 1500, "max_model_tier": "free", "features": {}}
+    terms |= {"quota_timezone": "Asia/Jakarta", "daily_rollover": 30}
+    await counter.desk.store.database.write(catalogue.put_plan, "saver", terms, 9, True, counter.clock.now)
+    await counter.do("accounts create", user="ana")
+    await counter.do("subscriptions subscribe", account="ana", plan="saver")
+    await counter.do("holds settle", id=await counter.reserve("ana", 29, Funding.QUOTA))
+    counter.clock.now += timedelta(days=1)
+    day, month = (await counter.do("accounts show", account="ana"))["quota"]
+    assert (day["limit"], day["carried"], day["remaining"]) == (71, 21, 71)
+    assert day["resets_at"].endswith("T17:00:00.000Z")
+    assert (month["limit"], month["carried"], month["remaining"]) == (1500, 0, 1471)
+    await counter.reserve("ana", 1, Funding.QUOTA)
+    windows = (await counter.do("accounts quota", account="ana"))["windows"]
+    days = [
+        (row["day"], row["used"], row["held"], row["limit"], row["carried"])
+        for row in windows
+        if row["window"] == "daily"
+    ]
+    assert days == [("2026-01-16", 0, 1, 71, 21), ("2026-01-15", 29, 0, 50, 0)]
