@@ -12,7 +12,7 @@ overlap, whatever moves under them:
 - a clock that steps back over a reset finds the window of later still in force. An earlier one is not used again:
   what was left of it may have been carried over. But a clock that was ahead by more than `CLOCK_STEP` was wrong, and
   what it has opened counts for nothing until its time has nearly come: else an hour in the year 2099 would leave an
-  account with one window until then.
+  account with one window until then. (Only such a window can overlap another one, that of a month, say.)
 
 **Rollover.** What the last window had left when the new one is opened (its limit and what was carried into it, less
 what was used or is still held) is carried into the new one, up to the plan's cap. Windows in which nothing happened

@@ -59,7 +59,7 @@ def _of_keys(lists: Lists, metric: Metric) -> sa.Select[Any]:
     )
 
 
-def _newest(lists: Lists, metric: Metric) -> sa.Select[Any]:
+def _newest_in_sqlite(lists: Lists, metric: Metric) -> sa.Select[Any]:
     """However long ago: two looks along the key for each account."""
     other = quota_windows.alias("other").c
     newest = sa.select(sa.func.max(other.window_start)).where(
@@ -76,8 +76,24 @@ def _newest(lists: Lists, metric: Metric) -> sa.Select[Any]:
     )
 
 
+def _newest_in_postgresql(lists: Lists, metric: Metric) -> sa.Select[Any]:
+    """The same. PostgreSQL would rather read the whole of a table that is not large; a LATERAL leaves it no choice."""
+    newest = (
+        sa.select(*_COLUMNS)
+        .where(_WINDOW.account_id == accounts.c.id, _is(metric, _WINDOW.metric), _WINDOW.window_start <= _LATEST)
+        .order_by(_WINDOW.window_start.desc())
+        .limit(sa.literal_column("1"))
+        .lateral()
+    )
+    joined = sa.select(sa.literal_column("1"), *newest.c).join_from(accounts, newest, sa.true())
+    return joined.where(lists.has(accounts.c.id, "accounts"))
+
+
 _LOAD = Reading(lambda lists: sa.union_all(*(part(lists, metric) for part in (_recent, _of_keys) for metric in Metric)))
-_LOAD_NEWEST = Reading(lambda lists: sa.union_all(*(_newest(lists, metric) for metric in Metric)))
+_LOAD_NEWEST = {
+    "sqlite": Reading(lambda lists: sa.union_all(*(_newest_in_sqlite(lists, metric) for metric in Metric))),
+    "postgresql": Reading(lambda lists: sa.union_all(*(_newest_in_postgresql(lists, metric) for metric in Metric))),
+}
 
 
 def load_windows(
@@ -104,7 +120,8 @@ def load_windows(
     _add(book, taken, _LOAD.rows(connection, parameters))
     missing = {account for account, metric in newest if (account, metric) not in book.newest}
     if missing:
-        _add(book, taken, _LOAD_NEWEST.rows(connection, {"accounts": sorted(missing), "latest": latest}))
+        look = _LOAD_NEWEST[connection.dialect.name]
+        _add(book, taken, look.rows(connection, {"accounts": sorted(missing), "latest": latest}))
 
 
 def _add(book: QuotaBook, taken: Taken, rows: Iterable[Any]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -108,21 +111,43 @@ async def test_queries_of_every_request_and_every_sweep_use_their_index(till: Ti
     for _ in range(3):
         await till.hold(account, 1, deadline=NOON + timedelta(hours=1))
 
-    def plan(connection: Connection) -> str:
-        plans: list[str] = []
+    plans = await till.database.write(_plans, lambda connection: query(connection, account))
+    assert index in "\n".join(plans)
 
-        def explain(cursor_connection: Any, cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-            if statement.startswith("SELECT"):
-                plans.append(_plan(cursor_connection, statement, parameters))
 
-        event.listen(connection, "before_cursor_execute", explain)
-        try:
-            query(connection, account)
-        finally:
-            event.remove(connection, "before_cursor_execute", explain)
-        return "\n".join(plans)
+async def test_windows_are_found_along_their_key(till: Till) -> None:
+    """By one statement, however long the history is; by a second one at the first request in a window."""
+    account, quota = await till.account(), terms(100, 1000)
+    for _ in range(40):
+        await till.settled(account, 0, quota=1, fundings=QUOTA, terms=quota)
+        till.now += timedelta(days=1)
+    verb = reserving(1_000, account, quota=1, fundings=QUOTA, terms=quota)
+    again = replace(verb, hold_id=HoldId(1_001))
+    for reserve, statements in ((verb, 2), (again, 1)):
+        plans = await till.database.write(_plans, partial(run_batch, verbs=[reserve], clock=lambda _: till.now))
+        looks = [plan for plan in plans if "quota_windows" in plan]
+        assert len(looks) == statements
+        # Each look is a search for an account, a metric and a start; none goes through a table, or through a history.
+        assert not re.search(r"SCAN quota_windows|Seq Scan|Bitmap|Sort", "\n".join(looks))
+        searches = re.findall(r"SEARCH (?:quota_windows|other) .*|Index Cond: .*metric.*", "\n".join(looks))
+        assert searches
+        assert all("metric" in search and "window_start" in search for search in searches), searches
 
-    assert index in await till.database.write(plan)
+
+def _plans(connection: Connection, run: Callable[[Connection], object]) -> list[str]:
+    """How the database finds the rows of every SELECT of a run."""
+    plans: list[str] = []
+
+    def explain(cursor_connection: Any, cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        if statement.startswith("SELECT"):
+            plans.append(_plan(cursor_connection, statement, parameters))
+
+    event.listen(connection, "before_cursor_execute", explain)
+    try:
+        run(connection)
+    finally:
+        event.remove(connection, "before_cursor_execute", explain)
+    return plans
 
 
 def _plan(connection: Connection, statement: str, parameters: Any) -> str:

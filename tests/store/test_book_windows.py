@@ -196,7 +196,8 @@ async def test_a_hold_on_a_window_of_a_clock_that_was_far_ahead_ends_there(till:
 
 
 async def test_how_far_a_clock_may_step_back(till: Till) -> None:
-    """A window that begins within `CLOCK_STEP` is in force, a microsecond later it is not."""
+    """By a day: a window that begins within one is in force, a microsecond later it is not."""
+    assert CLOCK_STEP == DAY
     account = await till.account()
     till.now = MIDNIGHT + DAY
     await _use(till, account, 4, terms(10))

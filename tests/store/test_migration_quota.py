@@ -17,7 +17,7 @@ from store.schema import _config, migrate
 
 pytestmark = pytest.mark.asyncio(loop_scope="function")
 
-ROWS = [(1, 0, "daily", 10, 3, 1), (1, 0, "monthly", 100, 3, 1), (2, 5, "daily", 50, 0, 0)]
+ROWS = [(1, 0, "daily", 10, 3, 0), (1, 0, "monthly", 100, 3, 0), (2, 5, "daily", 50, 0, 0)]
 """Account, start, metric, limit, used, held."""
 
 

@@ -268,3 +268,16 @@ async def test_what_was_left_shows_in_the_limit(service: Service, clock: Movable
     await service.canceled()
     await service.subscribed("saver")
     assert (await service.get("/quota/status"))["carried"] == 0
+
+
+async def test_what_was_left_before_a_plan_began_is_not_carried(service: Service, clock: MovableClock) -> None:
+    """Two days of a plan without rollover count for nothing; the day of the change does, by the new plan."""
+    await service.subscribed("free")
+    clock.forward(days=2)
+    answer = await service.post("/subscription/change-plan", {"newPlanId": "saver"})
+    assert (answer["direction"], answer["payment"]) == ("upgrade", None)
+    assert (await service.get("/quota/status"))["carried"] == 0
+    clock.forward(days=1)
+    assert (await service.get("/quota/status"))["carried"] == 10
+    clock.forward(days=1)
+    assert (await service.get("/quota/status"))["carried"] == 15
