@@ -41,6 +41,7 @@ Index(
     sqlite_where=_CURRENT,
     postgresql_where=_CURRENT,
 )
+Index("ix_subscriptions_account_id_id", subscriptions.c.account_id, subscriptions.c.id)
 Index("ix_subscriptions_due", subscriptions.c.period_end, sqlite_where=_CURRENT, postgresql_where=_CURRENT)
 
 subscription_events = Table(

@@ -64,7 +64,7 @@ def _moment(moment: datetime | None) -> str | None:
 
 def payment_answer(payment: Payment) -> Answer:
     return {
-        "payment": payment.payment_id,
+        "id": payment.payment_id,
         "at": iso(payment.at),
         "purpose": payment.purpose,
         "amount": payment.amount,

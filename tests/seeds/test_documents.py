@@ -111,6 +111,27 @@ def test_a_mistake_is_found_on_its_line(tmp_path: Path, old: str, new: str, code
     ), findings
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("order: 1", "order: 1\n    trial: {days: 0}", "greater than or equal to 1"),
+        ("order: 1", "order: 1\n    trial: {days: 366}", "less than or equal to 365"),
+        ("order: 1", "order: 1\n    trial: {}", "'days' is missing"),
+        ("order: 1", "order: 1\n    trial: 14", "mapping"),
+        (
+            "amount: 99000, currency: IDR}",
+            "amount: 0, currency: IDR}\n    trial: {days: 14}",
+            "costs nothing has no trial",
+        ),
+    ],
+)
+def test_a_trial_has_days_and_something_to_try(tmp_path: Path, old: str, new: str, message: str) -> None:
+    """From a day to a year, of a plan that has a price."""
+    assert read_seeds([_file(tmp_path, PLAN.replace("order: 1", "order: 1\n    trial: {days: 14}"))]).plans[0].trial
+    (finding,) = _findings(tmp_path, PLAN.replace(old, new))
+    assert message in finding
+
+
 def test_all_mistakes_in_all_files_are_told_at_once(tmp_path: Path) -> None:
     """Two wrong files give the findings of both, so that nobody has to run the command twice."""
     one = _file(tmp_path, MODEL.replace("base: 0.01", "base: -1").replace("quota_cost: 1", "quota_cost: -1"), "a.yaml")

@@ -101,6 +101,19 @@ async def test_the_models_cost_what_the_catalogue_says(
     assert cost(model.price, measured) == credits * MICRO
 
 
+async def test_a_trial_is_a_term_of_a_plan(store: Store, tmp_path: Path) -> None:
+    """Offered or taken back it is a new version of the plan, told in the words of the file."""
+    await load_catalogue(store, default_files())
+    offered = _with(
+        tmp_path, "plans.yaml", "daily: 50, monthly: 1500}", "daily: 50, monthly: 1500}\n    trial: {days: 14}"
+    )
+    assert _changed(await load_catalogue(store, offered)) == {"basic-monthly": {"trial.days": (None, 14)}}
+    plan = (await _catalogue(store)).plan("basic-monthly")
+    assert plan is not None
+    assert (plan.version, plan.trial_days) == (2, 14)
+    assert _changed(await load_catalogue(store, default_files())) == {"basic-monthly": {"trial.days": (14, None)}}
+
+
 async def test_a_second_load_changes_nothing(store: Store) -> None:
     """The first load creates everything, the second one has an empty diff and wakes no process."""
     first = await load_catalogue(store, default_files())

@@ -35,6 +35,7 @@ def upgrade() -> None:
             sqlite_where=sa.text(CURRENT),
             postgresql_where=sa.text(CURRENT),
         )
+    op.create_index("ix_subscriptions_account_id_id", "subscriptions", ["account_id", "id"], unique=False)
     op.create_table(
         "payments",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

@@ -236,12 +236,15 @@ class Service:
         await database.write(catalogue.changed)
         self.services.rulebooks.reload(await database.read(catalogue.load), self.now())
 
-    async def offer_trial(self, plan_id: str, days: int) -> None:
-        """Put a plan on sale with a trial, in force at once."""
-        database, values = self.services.store.database, PLANS[plan_id]
-        await database.write(catalogue.put_plan, plan_id, _terms(plan_id, values) | {"trial_days": days}, 1, True, NOW)
+    async def edit_plan(self, plan_id: str, terms: Mapping[str, Any]) -> None:
+        """Put another version of a plan on sale, in force at once."""
+        database, values = self.services.store.database, _terms(plan_id, PLANS[plan_id]) | terms
+        await database.write(catalogue.put_plan, plan_id, values, 1, True, self.now())
         await database.write(catalogue.changed)
         self.services.rulebooks.reload(await database.read(catalogue.load), self.now())
+
+    async def offer_trial(self, plan_id: str, days: int) -> None:
+        await self.edit_plan(plan_id, {"trial_days": days})
 
     async def freeze(self, user_id: str = "ana") -> None:
         account_id = (await self.user(user_id)).account.account_id
