@@ -37,12 +37,15 @@ usual 5 ms between its turns, the requests of a busy process would wait ten time
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What the command line says. `inherited` is the descriptor of a listening socket, in further workers."""
+    """What the command line says. Further workers have `inherited` the descriptor of a listening socket from the
+    process `parent_pid`.
+    """
 
     config: Path
     workers: int = 1
     jobs: bool = True
     inherited: int | None = None
+    parent_pid: int | None = None
 
 
 async def serve(options: ServeOptions, announce: Callable[[Farebox], None] = lambda _: None) -> None:
@@ -69,9 +72,9 @@ async def serve_settings(settings: LoadedSettings, options: ServeOptions, announ
             loop.add_signal_handler(number, stop.set)
         reloads: set[asyncio.Task[object]] = set()
         loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(asyncio.create_task(reload(running.services))))
-        children = [asyncio.create_task(_keep_running(command, public)) for command in _children(options, public)]
+        children = [asyncio.create_task(_keep_running(child)) for child in _children(options, public)]
         announce(running)
-        parent = asyncio.create_task(_parent_gone(stop)) if options.inherited is not None else None
+        parent = asyncio.create_task(_parent_gone(options.parent_pid, stop)) if options.parent_pid is not None else None
         await stop.wait()
         log.info("stopping: new requests are refused, running ones may finish")
         for child in children:
@@ -81,24 +84,37 @@ async def serve_settings(settings: LoadedSettings, options: ServeOptions, announ
             parent.cancel()
 
 
-def _children(options: ServeOptions, public: socket.socket) -> list[list[str]]:
-    """The commands of the child processes."""
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """A child process: its command, and the sockets it inherits."""
+
+    command: Sequence[str]
+    sockets: Sequence[int] = ()
+
+
+def _children(options: ServeOptions, public: socket.socket) -> list[_Child]:
+    """The child processes of the main one.
+
+    They are told who that is: a child that comes up after its parent's death could not find out. Only workers get the
+    socket, since whoever has it keeps its port from the next start.
+    """
     if options.inherited is not None:
         return []
     farebox_command = [sys.executable, "-m", "proxy.cli"]
-    config = ["--config", str(options.config)]
-    worker = [*farebox_command, "serve", *config, "--no-jobs", "--inherited", str(public.fileno())]
-    scheduler = [*farebox_command, "jobs", *config, "--parent-pid", str(os.getpid())]
+    common = ["--config", str(options.config), "--parent-pid", str(os.getpid())]
+    listener = public.fileno()
+    worker = _Child([*farebox_command, "serve", *common, "--no-jobs", "--inherited", str(listener)], [listener])
+    scheduler = _Child([*farebox_command, "jobs", *common])
     return [worker] * (options.workers - 1) + ([scheduler] if options.jobs else [])
 
 
-async def _keep_running(command: Sequence[str], public: socket.socket) -> None:
+async def _keep_running(child_process: _Child) -> None:
     """Run a child, and start it again when it ends; end it when cancelled."""
     pause_s = 1.0
     while True:
         started = asyncio.get_running_loop().time()
         child = await asyncio.create_subprocess_exec(
-            *command, pass_fds=[public.fileno()], stdin=asyncio.subprocess.DEVNULL
+            *child_process.command, pass_fds=child_process.sockets, stdin=asyncio.subprocess.DEVNULL
         )
         try:
             status = await child.wait()
@@ -109,14 +125,14 @@ async def _keep_running(command: Sequence[str], public: socket.socket) -> None:
             raise
         if asyncio.get_running_loop().time() - started > STEADY_S:
             pause_s = 1.0
-        log.error("%s ended with status %d; starting it again in %.0f s", command[3], status, pause_s)
+        name = child_process.command[3]
+        log.error("%s ended with status %d; starting it again in %.0f s", name, status, pause_s)
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, MAX_PAUSE_S)
 
 
-async def _parent_gone(stop: asyncio.Event) -> None:
+async def _parent_gone(parent_pid: int, stop: asyncio.Event) -> None:
     """A worker whose parent was killed must not go on alone on its port."""
-    parent = os.getppid()
-    while os.getppid() == parent:  # noqa: ASYNC110 - the system tells nobody; asking is the only way
+    while os.getppid() == parent_pid:  # noqa: ASYNC110 - the system tells nobody; asking is the only way
         await asyncio.sleep(1)
     stop.set()

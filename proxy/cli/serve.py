@@ -21,8 +21,9 @@ MAX_WORKERS = 64
 @click.option("--workers", type=click.IntRange(1, MAX_WORKERS), default=1, show_default=True, help="Serving processes.")
 @click.option("--no-jobs", is_flag=True, help="Do not start the scheduler; run `farebox jobs` somewhere else.")
 @click.option("--inherited", type=int, hidden=True)
+@click.option("--parent-pid", type=int, hidden=True)
 @common
-def serve(invocation: Invocation, workers: int, no_jobs: bool, inherited: int | None) -> None:
+def serve(invocation: Invocation, workers: int, no_jobs: bool, inherited: int | None, parent_pid: int | None) -> None:
     """Runs the proxy, the management API, the admin API and the scheduler, until SIGTERM or Ctrl-C.
 
     SIGHUP reads the policies again; they are also watched. The addresses are told when everything is running.
@@ -30,7 +31,7 @@ def serve(invocation: Invocation, workers: int, no_jobs: bool, inherited: int | 
     from proxy.serving import ServeOptions
     from proxy.serving import serve as run
 
-    options = ServeOptions(invocation.existing_config(), workers, not no_jobs, inherited)
+    options = ServeOptions(invocation.existing_config(), workers, not no_jobs, inherited, parent_pid)
 
     def announce(running: Farebox) -> None:
         if inherited is None:

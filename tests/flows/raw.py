@@ -159,10 +159,11 @@ class RawBackend:
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the other side has ended a connection."""
 
-    async def start(self) -> None:
+    async def start(self, port: int = 0) -> None:
+        """Listen, on a port that is free unless one is given."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: set[asyncio.StreamWriter] = set()
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=2**20)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port, limit=2**20)
         host, port = self._server.sockets[0].getsockname()
         self.url = f"http://{host}:{port}"
 

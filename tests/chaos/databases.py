@@ -1,0 +1,122 @@
+"""The databases under chaos, and what can happen to them beside the processes that use them.
+
+Each fault is a context: within it nothing can be relied upon, afterwards everything works again, by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import resource
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+from tests.postgres import PostgresServer
+
+LOCK_WAIT_S = 30
+"""How long we ourselves wait for the lock of a busy SQLite file."""
+
+FILESYSTEM_BYTES = 64 * 2**20
+"""Of the small disk: more than a run ever writes, until something else fills it."""
+
+
+class SqliteFile:
+    """A file, which another process may lock, and whose disk may be full."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "farebox.db"
+        self.url = f"sqlite+aiosqlite:///{self.path}"
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        """Another process holds the lock for writing, as a careless script does."""
+        connection = sqlite3.connect(self.path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
+        try:
+            await asyncio.to_thread(connection.execute, "BEGIN EXCLUSIVE")
+            yield
+            connection.execute("ROLLBACK")
+        finally:
+            connection.close()
+
+    @contextmanager
+    def full(self, pids: Callable[[], Iterable[int]]) -> Iterator[None]:
+        """No file of these processes may grow: what a quota of the file system looks like to them."""
+        for pid in pids():
+            _limit_files(pid, self._largest())
+        try:
+            yield
+        finally:
+            for pid in pids():
+                _limit_files(pid, resource.RLIM_INFINITY)
+
+    def _largest(self) -> int:
+        return max(file.stat().st_size for file in self.path.parent.glob(f"{self.path.name}*"))
+
+
+def _limit_files(pid: int, limit: int) -> None:
+    with suppress(ProcessLookupError):
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, hard))
+
+
+class SmallDisk:
+    """A file system of its own in memory, which can be filled to the last byte. Only root may mount one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._filler = folder / "filler"
+
+    @classmethod
+    @contextmanager
+    def mounted(cls, folder: Path) -> Iterator[SmallDisk]:
+        """Raises OSError where it is not permitted."""
+        folder.mkdir()
+        libc = ctypes.CDLL(None, use_errno=True)
+        where = os.fsencode(folder)
+        if libc.mount(b"tmpfs", where, b"tmpfs", 0, b"size=%d" % FILESYSTEM_BYTES):
+            raise OSError(ctypes.get_errno(), f"cannot mount a small disk: {os.strerror(ctypes.get_errno())}")
+        try:
+            yield cls(folder)
+        finally:
+            # Lazily: a process that is being killed may still have a file open.
+            libc.umount2(where, 2)
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """No byte is left, whoever wants to write."""
+        with self._filler.open("wb", buffering=0) as filler:
+            for size in (2**16, 1):
+                with suppress(OSError):
+                    while filler.write(bytes(size)) == size:
+                        pass
+        try:
+            yield
+        finally:
+            self._filler.unlink()
+
+
+class Postgres:
+    """A server that can be killed, or shut down, and started again."""
+
+    def __init__(self) -> None:
+        self._server = PostgresServer(durable=True)
+        self._server.execute("CREATE DATABASE farebox")
+        self.url = self._server.url("farebox")
+
+    @asynccontextmanager
+    async def killed(self) -> AsyncIterator[None]:
+        await asyncio.to_thread(self._server.kill)
+        yield
+        await asyncio.to_thread(self._server.start)
+
+    @asynccontextmanager
+    async def shut_down(self) -> AsyncIterator[None]:
+        await asyncio.to_thread(self._server.shut_down)
+        yield
+        await asyncio.to_thread(self._server.start)
+
+    def stop(self) -> None:
+        self._server.stop()
