@@ -87,7 +87,7 @@ def _calls(books: Books) -> Iterator[Breach]:
         elif call.code == "internal_error":
             yield Breach(Wrong.FAULT, where, f"{call.kind} was answered with 500 by Farebox itself")
         if call.kind in WORTH_NOTHING or call.status in (500, 502, 504):
-            yield from _failed(hold, call, where)
+            yield from _failed(books, call, hold, where)
         if call.outcome is Outcome.ANSWERED:
             yield from _told(hold, call, where)
         if call.status in (200, 202) and call.outcome is Outcome.ANSWERED:
@@ -100,15 +100,15 @@ def _refused(books: Books, call: Call, hold: Hold | None, where: str) -> Iterato
     """Who was refused was not served, and has not paid."""
     if call.id in books.received:
         yield Breach(Wrong.UNPAID, where, f"refused with {call.status}, and received by the backend")
-    if hold is not None and hold.settled:
+    if hold is not None and hold.settled and not (quoted(hold) and books.excused(call)):
         yield Breach(Wrong.FOR_NOTHING, where, f"refused with {call.status}, {_of(hold)}")
 
 
-def _failed(hold: Hold | None, call: Call, where: str) -> Iterator[Breach]:
-    """A failed call costs nothing, unless its route says that a process that dies leaves the quote to pay."""
+def _failed(books: Books, call: Call, hold: Hold | None, where: str) -> Iterator[Breach]:
+    """A failed call costs nothing, unless nobody could write that down, and its route leaves the quote to pay then."""
     if hold is None or not hold.settled or call.status in REFUSALS:
         return
-    if not (quoted(hold) and call.outcome is not Outcome.ANSWERED):
+    if not (quoted(hold) and (call.outcome is not Outcome.ANSWERED or books.excused(call))):
         yield Breach(Wrong.FOR_NOTHING, where, f"{call.kind} failed with {call.status}, {_of(hold)}")
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from config.clock import utc_now
 from store.engine import Database
+from store.schema import migrate
 from store.verify import verify
 from tests.chaos.audit import Books, Breach, Wrong, audit
 from tests.chaos.backend import read_book
 from tests.chaos.clients import Crew
-from tests.chaos.databases import Postgres, SmallDisk, SqliteFile
+from tests.chaos.databases import Postgres, SmallDisk, SqliteFile, full_files
 from tests.chaos.ledger import LedgerBook, last_deadline, read_ledger
 from tests.chaos.plan import Plan, Step, Target
 from tests.chaos.processes import PATIENCE_S, Backend, Node, Stuck, free_ports
@@ -101,7 +102,7 @@ class Conductor:
         self._backend = Backend(numbers[-1], self._folder)
         stack.push_async_callback(self._backend.kill)
         for node in self._nodes:
-            stack.callback(node.end)
+            stack.push_async_callback(node.end)
         await self._first_start()
         database = Database(self._database.url, utc_now)
         await database.write(stock, utc_now())
@@ -139,8 +140,7 @@ class Conductor:
             await asyncio.sleep(lives_s)
             await node.kill()
             self._kills += 1
-        status, _ = await node.farebox("migrate")
-        assert status == 0, "the schema can be made after all"
+        await migrate(self._database.url)
 
     # Meanwhile.
 
@@ -193,7 +193,7 @@ class Conductor:
                 self._kills += killed
                 await stack.enter_async_context(self._database.killed() if killed else self._database.shut_down())
             elif step.target is Target.DISK_FULL:
-                stack.enter_context(self._disk.full() if self._disk else self._database.full(self._pids))
+                stack.enter_context(self._disk.full() if self._disk else full_files(self._pids))
             else:
                 await stack.enter_async_context(self._database.locked())
                 away_s = LONG_LOCK_S if step.target is Target.DATABASE_LOCKED_LONG else away_s
@@ -237,9 +237,9 @@ class Conductor:
             deadline = await database.read(last_deadline)
             if deadline is not None:
                 await asyncio.sleep(max(deadline - time.time(), 0))
+            await self._nodes[0].start()
+            await self._stop(self._nodes[0])
             for node in self._nodes:
-                await node.start()
-                await self._stop(node)
                 left = await node.leftovers()
                 self._breaches += [Breach(Wrong.FAULT, node.name, f"has left {line} behind") for line in left]
             status, output = await self._nodes[0].farebox("ledger", "verify", "--json")

@@ -19,6 +19,9 @@ from tests.postgres import PostgresServer
 LOCK_WAIT_S = 30
 """How long we ourselves wait for the lock of a busy SQLite file."""
 
+FILE_BYTES = 2**15
+"""Where files of processes end whose disk is full: no database fits, and a commit may be cut in its middle."""
+
 FILESYSTEM_BYTES = 64 * 2**20
 """Of the small disk: more than a run ever writes, until something else fills it."""
 
@@ -41,19 +44,17 @@ class SqliteFile:
         finally:
             connection.close()
 
-    @contextmanager
-    def full(self, pids: Callable[[], Iterable[int]]) -> Iterator[None]:
-        """No file of these processes may grow: what a quota of the file system looks like to them."""
-        for pid in pids():
-            _limit_files(pid, self._largest())
-        try:
-            yield
-        finally:
-            for pid in pids():
-                _limit_files(pid, resource.RLIM_INFINITY)
 
-    def _largest(self) -> int:
-        return max(file.stat().st_size for file in self.path.parent.glob(f"{self.path.name}*"))
+@contextmanager
+def full_files(pids: Callable[[], Iterable[int]]) -> Iterator[None]:
+    """No file of these processes may be long: what a quota of the file system looks like to them."""
+    for pid in pids():
+        _limit_files(pid, FILE_BYTES)
+    try:
+        yield
+    finally:
+        for pid in pids():
+            _limit_files(pid, resource.RLIM_INFINITY)
 
 
 def _limit_files(pid: int, limit: int) -> None:

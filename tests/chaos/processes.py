@@ -113,10 +113,10 @@ class Backend:
 class Node:
     """One `farebox serve`. `start` does not give up while its port is taken; `groups` is what still lives of it."""
 
-    def __init__(self, name: str, config: Path, workers: int, log: Path) -> None:
+    def __init__(self, name: str, config: Path, workers: int, log: Path, *, jobs: bool = True) -> None:
         self.name = name
         self.config = config
-        self._workers = workers
+        self._options = ["--workers", str(workers), *([] if jobs else ["--no-jobs"])]
         self._log, self._ready = log, log.with_suffix(".ready")
         self._process: Process | None = None
         self.groups: list[int] = []
@@ -125,8 +125,8 @@ class Node:
         """Start it, and wait for nothing."""
         # Groups that are empty are forgotten: the system may give their numbers to others.
         self.groups = [group for group in self.groups if members(group)]
-        arguments = ["-m", "proxy.cli", "serve", "--json", "--config", str(self.config), "--workers"]
-        self._process = await spawn([*arguments, str(self._workers)], self._ready, self._log)
+        arguments = ["-m", "proxy.cli", "serve", "--json", "--config", str(self.config), *self._options]
+        self._process = await spawn(arguments, self._ready, self._log)
         self.groups.append(self._process.pid)
 
     async def start(self) -> None:
@@ -189,7 +189,9 @@ class Node:
             await asyncio.sleep(0.1)
         return [f"{pid} {line}" for pid, line in alive.items()]
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """Whatever happened: nothing of it outlives the run."""
         for group in self.groups:
             kill_group(group)
+        if self._process is not None:
+            await self._process.wait()

@@ -32,7 +32,8 @@ class Row:
     charged: int
     given_away: int
     quoted: int
-    quoted_unforwarded: int
+    quoted_unreceived: int
+    quoted_failed: int
     wrong: dict[str, int]
 
     @property
@@ -47,6 +48,7 @@ def row_of(run: Run) -> Row:
     calls, books = run.books.clients.calls, run.books
     holds, received = books.ledger.holds, {receipt.request_id: receipt for receipt in books.backend}
     whole = [call for call in calls if call.outcome is Outcome.ANSWERED]
+    told = {call.request_id for call in whole if call.status not in (200, 202)}
     lonely = {call.id for call in calls if call.kind is Kind.LONELY_JOB}
     died = [hold for hold in holds.values() if hold.expired]
     mine = [hold for hold in died if hold.request_id not in received or received[hold.request_id].call not in lonely]
@@ -67,7 +69,8 @@ def row_of(run: Run) -> Row:
         charged=sum(hold.settled > 0 for hold in holds.values()),
         given_away=sum(hold.state == "expired" and hold.request_id in received for hold in mine),
         quoted=len(by_quote),
-        quoted_unforwarded=sum(hold.request_id not in received for hold in by_quote),
+        quoted_unreceived=sum(hold.request_id not in received for hold in by_quote),
+        quoted_failed=sum(hold.request_id in told for hold in by_quote),
         wrong={**wrong, LAWS: len(run.laws)},
     )
 
@@ -85,7 +88,12 @@ _DONE = {
     "received": "received",
     "charged": "charged",
 }
-_COST = {"given_away": "given away", "quoted": "quoted", "quoted_unforwarded": "of which never received"}
+_COST = {
+    "given_away": "given away",
+    "quoted": "quoted",
+    "quoted_unreceived": "of which never received",
+    "quoted_failed": "of which told to have failed",
+}
 
 
 def tables(rows: Sequence[Row], seed: int) -> str:

@@ -19,10 +19,10 @@ from tests.flows.house import SECRET
 MICRO = 1_000_000
 """Micro-credits of a credit."""
 
-WELCOME = 5 * MICRO
-"""Of each new account: fifty cheap calls, and nobody is content with fifty."""
+WELCOME = 2 * MICRO
+"""Of each new account: twenty cheap calls, and nobody is content with twenty."""
 
-DAILY = 50
+DAILY = 20
 """Quota units of a subscriber's day. Every call takes one; what is over is paid with credits."""
 
 BASE, TOKEN = 100_000, 10_000
@@ -61,7 +61,11 @@ identity: {{jwt: [{{name: app, algorithms: [HS256], secret: "{secret}", user: us
 accounts: {{welcome_credits: {welcome}}}
 limits: {{request_deadline: {deadline}s, body_timeout: 2s}}
 upstreams:
-  shop: {{url: "http://127.0.0.1:{ports.backend}", connect_timeout: 500ms, response_timeout: 2s, idle_timeout: 2s}}
+  shop:
+    url: "http://127.0.0.1:{ports.backend}"
+    connect_timeout: {patience}ms
+    response_timeout: {patience}ms
+    idle_timeout: {patience}ms
 routes:
   - {{id: open, match: GET /open, upstream: shop, access: open}}
   - {{id: dear, match: POST /dear, upstream: shop, app: shop, model: {{const: dear}}}}
@@ -113,11 +117,11 @@ rules: [{id: ladder, allow: use, who: {tier: at-least-model}}]
 """
 
 
-def write_settings(folder: Path, database: str, ports: Ports) -> Path:
-    """The files of one node, in a folder of its own. Returns its farebox.yaml."""
+def write_settings(folder: Path, database: str, ports: Ports, deadline_s: int = DEADLINE_S) -> Path:
+    """The files of one node, in a folder of its own. Returns its farebox.yaml. Backends are given up before holds."""
     (folder / "policies").mkdir(parents=True)
     (folder / "policies" / "main.yaml").write_text(_POLICY)
-    numbers = {"welcome": WELCOME // MICRO, "deadline": DEADLINE_S}
+    numbers = {"welcome": WELCOME // MICRO, "deadline": deadline_s, "patience": deadline_s * 1000 // 3}
     text = _SETTINGS.format(ports=ports, secret=SECRET, database=database, **numbers)
     (folder / "farebox.yaml").write_text(text)
     return folder / "farebox.yaml"

@@ -214,7 +214,7 @@ def _charged_for_a_failure(story: Story) -> None:
 
 
 def _a_told_failure_is_quoted(story: Story) -> None:
-    """`on_crash: quote` is for calls of which nobody knows; of this one the client does."""
+    """`on_crash: quote` is for calls whose end nobody could write down; this one's could have been."""
     call = story.call(Kind.FAILS, strict=True)
     call.status, call.charged, call.reserved = 500, None, BASE
     story.change(call, end_reason="deadline")

@@ -28,7 +28,7 @@ async def _serving(folder: Path, ports: Ports, workers: int) -> AsyncIterator[No
         await node.start()
         yield node
     finally:
-        node.end()
+        await node.end()
 
 
 async def _child(node: Node, command: str) -> int:
