@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format docs bench lock clean
+.PHONY: help run test chaos laws check format docs bench lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -19,6 +19,16 @@ run: .venv/installed ## Set up, then start the demo: backend, proxy, scheduler, 
 
 test: .venv/installed ## Set up, then run every test
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+# The same seed makes the same plan; without one, another every time. OPTIONS: --json, --keep, --page docs/chaos.md.
+KILLS ?= 60
+DATABASE ?= all
+chaos: .venv/installed ## Kill everything at random points and compare three books (KILLS=, SEED=, DATABASE=, OPTIONS=)
+	@$(BIN)/python -m tests.chaos --kills $(KILLS) --database $(DATABASE) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
+
+EXAMPLES ?= 200
+laws: .venv/installed ## Try random series of verbs on the ledger, against an oracle (EXAMPLES=, SEED=, DATABASE=)
+	@$(BIN)/python -m tests.laws --examples $(EXAMPLES) --database $(DATABASE) $(if $(SEED),--seed $(SEED))
 
 check: .venv/installed ## Format, lint, types, layers
 	$(BIN)/ruff format --check .
