@@ -11,12 +11,10 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     Field,
-    PlainSerializer,
     SecretStr,
     StringConstraints,
     field_validator,
@@ -28,6 +26,8 @@ from config.extractors import Number, ProductSource, Settings, Source
 from config.findings import InvalidDocument, did_you_mean
 from config.quantities import Address, Duration, ListenAddress, Size
 from config.routes import Identifier, Match, Route
+from config.secrets import HeaderSecret, Secret
+from config.upstreams import Upstream
 from config.yaml_source import PathKey, YamlSource
 
 MIN_HS256_SECRET = 32
@@ -35,18 +35,6 @@ MIN_HS256_SECRET = 32
 
 MAX_CREDITS = 10**9
 """Of a single grant; more decimals than six would be less than a micro-credit."""
-
-
-def _one_line(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value()
-    if not text or not text.isprintable():
-        raise ValueError("expected one line of text that is not empty")
-    return secret
-
-
-Secret = Annotated[SecretStr, PlainSerializer(lambda _: "**********")]
-HeaderSecret = Annotated[Secret, AfterValidator(_one_line)]
-"""What travels in a header."""
 
 
 class Admin(Settings):
@@ -113,45 +101,10 @@ class Subscriptions(Settings):
     """What an immediate cancellation does with paid time and credit: nothing is paid back, or it is quoted for that."""
 
 
-HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,100}$")]
-
-
-def _backend(url: str) -> str:
-    if any(character in "@?#" or not "!" <= character <= "~" for character in url):
-        raise ValueError("the URL of a backend has no user, query, fragment or space")
-    try:
-        parts = urlsplit(url)
-        complete = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        complete = False
-    if not complete:
-        raise ValueError("expected http:// or https:// with a host, and a port and a path where needed")
-    return url
-
-
 def _database(url: str) -> str:
     if not url.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")) or url.endswith("://"):
         raise ValueError("expected sqlite+aiosqlite:///FILE or postgresql+asyncpg://USER:PASSWORD@HOST/NAME")
     return url
-
-
-class Upstream(Settings):
-    """A backend."""
-
-    url: Annotated[str, AfterValidator(_backend)]
-    """Scheme, host, and port and base path where needed; the path of the request is appended."""
-    connect_timeout: Duration = timedelta(seconds=5)
-    """Until a connection stands."""
-    response_timeout: Duration = timedelta(seconds=300)
-    """Until the first byte of the answer."""
-    idle_timeout: Duration = timedelta(seconds=300)
-    """Between two pieces of an answer."""
-    keepalive: Duration = timedelta(milliseconds=1500)
-    """How long an unused connection is kept: less than backends keep theirs, the shortest usual being 2 s."""
-    host: Literal["preserve", "upstream"] = "preserve"
-    """The `Host` that the backend sees: the client's, or that of `url`."""
-    headers: dict[HeaderName, HeaderSecret] = {}
-    """Set on every forwarded request in place of the client's, for example the backend's own API key."""
 
 
 class Management(Settings):

@@ -24,7 +24,7 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from config import extractors, quantities, routes, settings
+from config import extractors, quantities, routes, secrets, settings, upstreams
 from proxy.cli import SECTIONS, main
 from proxy.operations.table import OPERATIONS
 
@@ -43,9 +43,9 @@ NAMED: list[tuple[Any, str]] = [
     (routes.Identifier, "id"),
     (routes.UnitName, "unit"),
     (routes.Match, "pattern"),
-    (settings.HeaderName, "header name"),
-    (settings.HeaderSecret, "secret"),
-    (settings.Secret, "secret"),
+    (upstreams.HeaderName, "header name"),
+    (secrets.HeaderSecret, "secret"),
+    (secrets.Secret, "secret"),
 ]
 
 

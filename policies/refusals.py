@@ -34,6 +34,7 @@ class Reason(StrEnum):
     EXPECTATION_FAILED = "expectation_failed"
     QUOTA_EXCEEDED = "quota_exceeded"
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
+    UPSTREAM_BUSY = "upstream_busy"
     UPSTREAM_BROKEN = "upstream_broken"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     STORE_UNAVAILABLE = "store_unavailable"

@@ -34,7 +34,8 @@ from proxy.pipeline.routing import Routes
 from proxy.pipeline.serve import Pipeline
 from proxy.rulebooks import Rulebooks
 from proxy.services import Services
-from proxy.upstream.client import Upstream, new_session
+from proxy.upstream import trust
+from proxy.upstream.client import Upstream
 from proxy.watching import watch
 from store import catalogue
 from store.opening import Store, open_store
@@ -91,7 +92,7 @@ async def farebox(
 ) -> AsyncIterator[Farebox]:
     """Everything running, until the block is left. `admin` is None in further workers of one node."""
     check_parser()
-    findings = findings_of(settings)
+    findings = [*findings_of(settings), *trust.findings_of(settings)]
     if findings:
         raise InvalidDocument(findings)
     async with AsyncExitStack() as stack:
@@ -99,7 +100,7 @@ async def farebox(
         services = await _services(settings, store, clock)
         metrics = Metrics(CollectorRegistry())
         upstreams = {
-            name: Upstream(name, upstream, await stack.enter_async_context(new_session(upstream.keepalive)))
+            name: await stack.enter_async_context(Upstream(name, upstream, trust.context_of(upstream, settings.folder)))
             for name, upstream in settings.values.upstreams.items()
         }
         management = Management(services)

@@ -105,3 +105,15 @@ def with_forwarded_for(headers: HeaderList, peer: str | None) -> HeaderList:
     seen = [value for _, value in _named(headers, "x-forwarded-for")]
     others = [(name, value) for name, value in headers if folded(name) != "xforwardedfor"]
     return [*others, ("X-Forwarded-For", ", ".join([*seen, peer]))]
+
+
+def lines_bytes(lines: Sequence[str]) -> bytes:
+    """The lines of a head, each but the last with its end. Bytes that are not UTF-8 come out as they came in.
+
+    Raises ValueError when a line has a line end in it: the parsers let none through, and if one did, what follows would
+    be a message of somebody else's (RFC 9112 §11.1).
+    """
+    text = "\n".join(lines)
+    if text.count("\n") >= len(lines) or "\r" in text or "\0" in text:
+        raise ValueError("a line of a head has a line end in it")
+    return text.replace("\n", "\r\n").encode("utf-8", "surrogateescape")

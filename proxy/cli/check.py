@@ -90,8 +90,9 @@ def _settings(config: Path, report: Report) -> LoadedSettings | None:
         report.add("settings", f"{len(error.findings)} findings")
         return None
     from proxy.management.endpoints import findings_of
+    from proxy.upstream import trust
 
-    report.findings += findings_of(settings)
+    report.findings += [*findings_of(settings), *trust.findings_of(settings)]
     report.add("settings", f"{len(settings.values.routes)} routes, {len(settings.values.upstreams)} upstreams")
     return settings
 

@@ -45,7 +45,13 @@ from proxy.pipeline.relay import (
     write_small,
 )
 from proxy.services import Services
-from proxy.upstream.client import UpstreamAnswer, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from proxy.upstream.client import (
+    UpstreamAnswer,
+    UpstreamBroken,
+    UpstreamBusy,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from store.engine import StoreUnavailable
 from store.ids import id_text
 from store.verbs import Ended, Hold, Refused, Release, Settle
@@ -236,7 +242,7 @@ class Delivery:
 def _tell_the_log(accepting: asyncio.Task[web.StreamResponse]) -> None:
     """What went wrong with a request for a job whose client has left, as far as that is not all that went wrong."""
     error = None if accepting.cancelled() else accepting.exception()
-    if isinstance(error, BodyCut | UpstreamUnreachable | UpstreamTimeout | UpstreamBroken):
+    if isinstance(error, BodyCut | UpstreamUnreachable | UpstreamBusy | UpstreamTimeout | UpstreamBroken):
         log.warning("a request for a job, whose client has left: %s", error)
     elif error is not None and not isinstance(error, Truncated):
         log.error("a request for a job, whose client has left, failed", exc_info=error)

@@ -10,11 +10,17 @@ from policies.refusals import Reason, Refusal
 from proxy.headers import HeaderList, readable_codings, with_forwarded_for
 from proxy.pipeline.body import outgoing_body
 from proxy.pipeline.exchange import Body, Routed
-from proxy.upstream.client import Outgoing, UpstreamAnswer, UpstreamTimeout, UpstreamUnreachable
+from proxy.upstream.client import Outgoing, UpstreamAnswer, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
 from store.api_keys import PREFIX
 
 UNREAD = Body(b"", complete=False)
 """A body of which nothing was read ahead."""
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that only read (RFC 9110 §9.2.1). A paid request is a purchase, whatever its method."""
+
+BUSY_S = 1
+"""When to try again where a backend is busy: exchanges end all the time."""
 
 
 async def send(
@@ -22,7 +28,8 @@ async def send(
 ) -> UpstreamAnswer:
     """The head of the backend's answer; `patience` is for each piece of a body that is streamed.
 
-    Raises UpstreamUnreachable, UpstreamTimeout or UpstreamBroken, and BodyCut where the client is to blame.
+    Raises UpstreamUnreachable, UpstreamBusy, UpstreamTimeout or UpstreamBroken, and BodyCut where the client is to
+    blame.
     """
     incoming = routed.incoming
     headers = with_forwarded_for(incoming.travelling, incoming.request.remote)
@@ -33,7 +40,9 @@ async def send(
         headers += _identity(caller, allow)
     headers.append(("X-Request-Id", incoming.id_text))
     payload, length = outgoing_body(incoming, body, patience)
-    return await routed.route.upstream.send(Outgoing(incoming.method, incoming.target.raw, headers, payload, length))
+    repeatable = payload is None and incoming.method in SAFE and allow is None
+    outgoing = Outgoing(incoming.method, incoming.target.raw, headers, payload, length, repeatable)
+    return await routed.route.upstream.send(outgoing)
 
 
 def _without_our_keys(headers: HeaderList) -> HeaderList:
@@ -61,6 +70,11 @@ def refusal_for(error: Exception) -> Refusal:
     if isinstance(error, UpstreamUnreachable):
         hint = "Nothing was charged; try again later."
         return Refusal(Reason.UPSTREAM_UNREACHABLE, "The service behind this route cannot be reached", hint)
+    if isinstance(error, UpstreamBusy):
+        hint = "Nothing was forwarded and nothing was charged; try again."
+        return Refusal(
+            Reason.UPSTREAM_BUSY, "The service behind this route is busy at the moment", hint, retry_after_s=BUSY_S
+        )
     if isinstance(error, UpstreamTimeout):
         hint = "Nothing was charged; try again later."
         return Refusal(Reason.UPSTREAM_TIMEOUT, "The service behind this route did not answer in time", hint)

@@ -31,7 +31,7 @@ from proxy.pipeline.relay import Truncated, write_answer
 from proxy.pipeline.reservation import identify, reserve
 from proxy.pipeline.routing import Routes
 from proxy.services import Services
-from proxy.upstream.client import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from proxy.upstream.client import UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
 from store.engine import StoreUnavailable
 from store.ids import id_text
 
@@ -73,7 +73,7 @@ class Pipeline:
         except StoreUnavailable as error:
             log.error("the store cannot answer: %s", error)
             result = store_unavailable()
-        except (UpstreamUnreachable, UpstreamTimeout, UpstreamBroken) as error:
+        except (UpstreamUnreachable, UpstreamBusy, UpstreamTimeout, UpstreamBroken) as error:
             log.warning("%s", error)
             result = forwarding.refusal_for(error)
         except Exception:

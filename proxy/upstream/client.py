@@ -1,233 +1,179 @@
-"""One interface to backends, and what can go wrong with them.
+"""Backends, as the pipeline knows them: `Upstream.send`, and what can go wrong with it. The door of this room.
 
-A request is sent once. Nobody can know whether a backend that ended the connection has acted on it, and a pooled
-connection is given up before backends usually end theirs.
+When a request is sent again, and when never:
+
+- A connection that could not be made has carried nothing: the next target is tried, with any request.
+- A kept connection may have been closed by the backend meanwhile (RFC 9112 §9.3, §9.5). It is looked at before it is
+  used. If the system then refuses the very first write, nothing has left, and a fresh connection is used instead.
+- If it ends after the request has left and before a byte of the answer has come, the backend may have acted on it. A
+  proxy must not repeat what is not idempotent (RFC 9110 §9.2.2), and who pays for an answer must not ask for two of
+  them. So only a safe method that nobody pays for is sent once more, once, on a fresh connection.
+- In any other case it is not: not after a first byte, not after a time-out, not on a connection that was new, and not
+  when a part of a streamed body is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import ssl
 from dataclasses import dataclass
-from datetime import timedelta
+from math import inf
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-import aiohttp
-from yarl import URL
+from config.upstreams import Upstream as UpstreamSettings
+from proxy.headers import lines_bytes, without
+from proxy.upstream.answer import UpstreamAnswer
+from proxy.upstream.connection import Connection, Patience
+from proxy.upstream.exchange import (
+    DeadConnection,
+    Outgoing,
+    UpstreamBroken,
+    UpstreamBusy,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from proxy.upstream.health import watch
+from proxy.upstream.places import Places
+from proxy.upstream.standing import in_order
+from proxy.upstream.target import Target
 
-from config.settings import Upstream as UpstreamSettings
-from proxy.headers import HeaderList, without
-
-MAX_HEAD_LINE = 64 * 2**10
-"""Bytes of one line of an answer's head: large cookies and policies fit."""
-
-MAX_HEADERS = 500
-"""Headers of one answer."""
-
-
-class UpstreamUnreachable(Exception):
-    """No connection: the backend has not seen the request."""
-
-
-class UpstreamTimeout(Exception):
-    """Connected, and then silent for too long."""
-
-
-class UpstreamBroken(Exception):
-    """The connection ended, or what came over it is not HTTP."""
+__all__ = [
+    "Outgoing",
+    "Upstream",
+    "UpstreamAnswer",
+    "UpstreamBroken",
+    "UpstreamBusy",
+    "UpstreamTimeout",
+    "UpstreamUnreachable",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A request to a backend. `body` is bytes, a stream of pieces, or None; `length` is known or None.
+class TargetState:
+    """One target at a moment, for /metrics."""
 
-    What the stream raises is raised by `Upstream.send` as it is.
-    """
-
-    method: str
-    target: str
-    headers: HeaderList
-    body: bytes | AsyncIterator[bytes] | None
-    length: int | None
-
-
-class UpstreamAnswer(Protocol):
-    """The head of an answer, with its body still to come."""
-
-    status: int
-    reason: str
-    headers: HeaderList
-    length: int | None
-
-    async def read(self) -> bytes:
-        """The next piece as it arrived; empty at the end. Raises UpstreamBroken when the answer is cut short."""
-
-    def abort(self) -> None:
-        """Give the answer up, and the connection with it."""
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    address: str
+    busy: int
+    kept: int
+    opened: int
+    ejected: bool
 
 
 class Upstream:
-    """One backend."""
+    """One backend, at one or several addresses. Use it in `async with`: leaving ends its connections."""
 
-    def __init__(self, name: str, settings: UpstreamSettings, session: aiohttp.ClientSession) -> None:
+    def __init__(self, name: str, settings: UpstreamSettings, context: ssl.SSLContext | None = None) -> None:
+        """`context` says whom to trust, for addresses with https."""
         self.name = name
         self._settings = settings
-        self._session = session
-        self._base = URL(settings.url)
-        self._prefix = self._base.raw_path.rstrip("/")
-        self._response_timeout_s = settings.response_timeout.total_seconds()
-        self._set_headers = [(name, value.get_secret_value()) for name, value in settings.headers.items()]
-        self._timeout = aiohttp.ClientTimeout(
-            total=None,
-            sock_connect=settings.connect_timeout.total_seconds(),
-            sock_read=settings.idle_timeout.total_seconds(),
+        self._places = Places(
+            name, settings.max_connections, settings.max_waiting, settings.queue_timeout.total_seconds()
         )
-
-    async def send(self, outgoing: Outgoing) -> UpstreamAnswer:
-        """The head of the backend's answer. Raises UpstreamUnreachable, UpstreamTimeout, UpstreamBroken."""
-        upload = None if outgoing.body is None or isinstance(outgoing.body, bytes) else _Upload(outgoing.body)
-        try:
-            async with asyncio.timeout(self._response_timeout_s) as patience:
-                if upload is not None:
-                    upload.wait(patience, self._response_timeout_s)
-                response = await self._session.request(
-                    outgoing.method,
-                    # Query and all as the path: yarl then changes nothing about it, not even a bare `?`.
-                    self._base.with_path(self._prefix + outgoing.target, encoded=True),
-                    headers=self._headers(outgoing),
-                    data=upload or outgoing.body,
-                    allow_redirects=False,
-                    timeout=self._timeout,
-                )
-        except aiohttp.ClientConnectorError as error:
-            raise UpstreamUnreachable(f"cannot connect to upstream {self.name!r}") from error
-        except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-            raise UpstreamTimeout(f"upstream {self.name!r} did not answer in time") from error
-        except (aiohttp.ClientError, ConnectionError, ValueError) as error:
-            if upload is not None and upload.error is not None:
-                raise upload.error from error
-            # Not the error's text: it may hold the request's headers.
-            raise UpstreamBroken(f"upstream {self.name!r} broke the connection ({type(error).__name__})") from error
-        finally:
-            if upload is not None:
-                upload.wait(None, 0)
-        return self._checked(response, upload)
-
-    def _checked(self, response: aiohttp.ClientResponse, upload: _Upload | None) -> UpstreamAnswer:
-        """The answer, unless it is one that no request asked for or nobody could read."""
-        encodings = response.headers.getall("Transfer-Encoding", [])
-        if response.status < 200:
-            # A switch of protocols that nobody asked for (RFC 9110 §15.2.2).
-            problem = f"answered {response.status} to a request for no such thing"
-        elif [value.lower() for value in encodings] not in ([], ["chunked"]):
-            problem = "answered with a transfer encoding other than chunked"
-        else:
-            return _Answer(self.name, response, upload)
-        response.close()
-        raise UpstreamBroken(f"upstream {self.name!r} {problem}")
-
-    def _headers(self, outgoing: Outgoing) -> HeaderList:
-        replaced = [name for name, _ in self._set_headers]
-        if self._settings.host == "upstream":
-            replaced.append("Host")
-        headers = [*without(outgoing.headers, replaced), *self._set_headers]
-        if outgoing.length is not None:
-            headers.append(("Content-Length", str(outgoing.length)))
-        return _in_one_spelling(headers)
-
-
-def _in_one_spelling(headers: HeaderList) -> HeaderList:
-    """Headers that repeat, all spelled as the first of them: of `X-A` and `x-a` aiohttp would send only the last."""
-    spelling: dict[str, str] = {}
-    return [(spelling.setdefault(name.lower(), name), value) for name, value in headers]
-
-
-class _Upload:
-    """A body on its way to the backend. While the client delivers, the backend is not late with its answer."""
-
-    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
-        self._pieces = pieces
-        self._patience: asyncio.Timeout | None = None
-        self._seconds = 0.0
-        self.error: Exception | None = None
-        """What the body itself has raised; aiohttp reports it as a failure of the connection."""
-        self.complete = False
-
-    def wait(self, patience: asyncio.Timeout | None, seconds: float) -> None:
-        """From now on each piece prolongs `patience` to `seconds` after it."""
-        self._patience, self._seconds = patience, seconds
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        # An empty piece makes aiohttp send the head, which would else wait for the body: a backend may answer before.
-        yield b""
-        try:
-            async for piece in self._pieces:
-                if self._patience is not None and not self._patience.expired():
-                    self._patience.reschedule(asyncio.get_running_loop().time() + self._seconds)
-                yield piece
-            self.complete = True
-        except Exception as error:
-            self.error = error
-            raise
-
-
-class _Answer:
-    def __init__(self, name: str, response: aiohttp.ClientResponse, upload: _Upload | None) -> None:
-        self._name = name
-        self._response = response
-        self._upload = upload
-        self.status = response.status
-        self.reason = response.reason or ""
-        # As they were spelled; bytes that are not UTF-8 survive as surrogates.
-        self.headers: HeaderList = [
-            (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
-            for name, value in response.raw_headers
+        self._targets = [
+            Target(name, url, context, settings.keepalive.total_seconds(), self._places.give_back)
+            for url in settings.targets
         ]
-        length = response.headers.get("Content-Length")
-        self.length = int(length) if length is not None and length.isdigit() else None
-
-    async def read(self) -> bytes:
-        try:
-            return await self._response.content.readany()
-        except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-            raise UpstreamTimeout(f"upstream {self._name!r} fell silent in the middle of its answer") from error
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise UpstreamBroken(f"upstream {self._name!r} cut its answer short") from error
-
-    def abort(self) -> None:
-        self._response.close()
+        self._turn = 0
+        self._connect_s = settings.connect_timeout.total_seconds()
+        total = settings.total_timeout
+        self._patience = Patience(
+            settings.response_timeout.total_seconds(),
+            settings.idle_timeout.total_seconds(),
+            inf if total is None else total.total_seconds(),
+        )
+        self._set_lines = [f"{name}: {value.get_secret_value()}" for name, value in settings.headers.items()]
+        self._replaced = [*settings.headers, *(["Host"] if settings.host == "upstream" else [])]
+        self._health: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
+        if self._settings.health is not None:
+            self._health = [
+                asyncio.create_task(watch(target, self.name, self._settings.health), name=f"health of {target.address}")
+                for target in self._targets
+            ]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A connection that still carries the rest of an answer, or of a request, must never be used again.
-        if self._response.content.at_eof() and (self._upload is None or self._upload.complete):
-            self._response.release()
-        else:
-            self._response.close()
+        for task in self._health:
+            task.cancel()
+        await asyncio.gather(*self._health, return_exceptions=True)
+        for target in self._targets:
+            target.close()
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place."""
+        return self._places.waiting
 
-def new_session(keepalive: timedelta) -> aiohttp.ClientSession:
-    """A client that adds, follows, keeps, repeats and decodes nothing by itself."""
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=keepalive.total_seconds()),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        max_line_size=MAX_HEAD_LINE,
-        max_field_size=MAX_HEAD_LINE,
-        max_headers=MAX_HEADERS,
-    )
-    # There is no public way; aiohttp's own test client does the same.
-    session._retry_connection = False
-    return session
+    def states(self) -> list[TargetState]:
+        now = asyncio.get_running_loop().time()
+        return [
+            TargetState(target.address, target.outstanding, target.kept, target.opened, target.standing.is_out(now))
+            for target in self._targets
+        ]
+
+    async def send(self, outgoing: Outgoing) -> UpstreamAnswer:
+        """The head of the backend's answer.
+
+        Raises UpstreamUnreachable, UpstreamBusy, UpstreamTimeout, UpstreamBroken, or what the body raises.
+        """
+        try:
+            return await self._attempt(outgoing, fresh=False)
+        except DeadConnection as dead:
+            if not (dead.unsent or outgoing.repeatable):
+                raise
+        return await self._attempt(outgoing, fresh=True)
+
+    async def _attempt(self, outgoing: Outgoing, *, fresh: bool) -> UpstreamAnswer:
+        head = self._head(outgoing)
+        await self._places.take()
+        # Who fails here gives the place back; afterwards the target does, when the exchange is over.
+        try:
+            target, connection = await self._connection(fresh)
+        except BaseException:
+            self._places.give_back()
+            raise
+        return await connection.exchange(target.addressed(outgoing.method, head), outgoing, self._patience)
+
+    async def _connection(self, fresh: bool) -> tuple[Target, Connection]:
+        """A connection, kept unless `fresh`, to the first target that can be reached."""
+        targets = self._targets
+        if len(targets) > 1:
+            self._turn += 1
+            targets = in_order(targets, self._turn, asyncio.get_running_loop().time())
+        for target in targets:
+            target.outstanding += 1
+            try:
+                kept = None if fresh else target.take_kept()
+                if kept is not None:
+                    return target, kept
+                self._make_room()
+                return target, await target.connect(self._connect_s)
+            except UpstreamUnreachable as error:
+                target.outstanding -= 1
+                unreachable = error
+            except BaseException:
+                target.outstanding -= 1
+                raise
+        raise unreachable
+
+    def _make_room(self) -> None:
+        """For one more connection: kept ones count as well."""
+        while sum(target.open for target in self._targets) >= self._settings.max_connections:
+            if not any(target.give_up_one() for target in self._targets):
+                return
+
+    def _head(self, outgoing: Outgoing) -> bytes:
+        """Everything of the head that is the same for every target: from the path on, without a `Host` of ours."""
+        headers = outgoing.headers
+        if self._replaced:
+            headers = without(headers, self._replaced)
+        lines = [f"{outgoing.target} HTTP/1.1", *map(": ".join, headers), *self._set_lines]
+        if outgoing.length is not None:
+            lines.append(f"Content-Length: {outgoing.length}")
+        elif outgoing.body is not None:
+            lines.append("Transfer-Encoding: chunked")
+        return lines_bytes([*lines, "", ""])

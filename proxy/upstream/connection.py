@@ -1,0 +1,315 @@
+"""One connection to a backend, over TCP or TLS. It carries one exchange at a time.
+
+Made and kept by a `Target`. It never decides whether a request is sent again: it says how far one has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from math import inf
+from typing import Protocol, cast
+
+from proxy.upstream.answer import UpstreamAnswer
+from proxy.upstream.exchange import DeadConnection, Outgoing, UpstreamBroken, UpstreamTimeout
+from proxy.upstream.parsing import AnswerParser, MalformedAnswer
+
+ONE_WRITE = 64 * 2**10
+"""Bytes of a body that leave together with the head: copying more costs more than a second write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an exchange may take, in seconds: until the head of its answer, between two pieces, altogether."""
+
+    response_s: float
+    idle_s: float
+    total_s: float
+
+
+class Owner(Protocol):
+    """Who made a connection."""
+
+    def finished(self, connection: Connection, *, reusable: bool) -> None:
+        """The exchange that was given to it is over."""
+
+    def lost(self, connection: Connection) -> None:
+        """It has ended, or has become useless while nothing was asked of it."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """`name` is for messages: which upstream this is."""
+
+    def __init__(self, name: str, owner: Owner, buffer: memoryview) -> None:
+        """`buffer` is what it reads into. Connections of one loop may share it: a piece is copied out at once."""
+        self._name = name
+        self._owner = owner
+        self._buffer = buffer
+        self._loop = asyncio.get_running_loop()
+        self._transport = cast(asyncio.Transport, None)
+        self._readable = select.poll()
+        self._patience = Patience(inf, inf, inf)
+        self._deadline = inf
+        self._cut_at = inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._parser: AnswerParser | None = None
+        self._answer: UpstreamAnswer | None = None
+        self._head: asyncio.Future[UpstreamAnswer | Exception] | None = None
+        self._upload: asyncio.Task[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._lost = False
+        self.used = False
+        """Whether it has carried an exchange to its end."""
+        self.idle_since = 0.0
+        """By the clock of the loop."""
+
+    # The exchange.
+
+    async def exchange(self, head: bytes, outgoing: Outgoing, patience: Patience) -> UpstreamAnswer:
+        """The head of the answer. Raises DeadConnection, UpstreamBroken, UpstreamTimeout, or what the body raises."""
+        now = self._loop.time()
+        self._patience, self._cut_at = patience, now + patience.total_s
+        self._parser = parser = AnswerParser(is_head=outgoing.method == "HEAD")
+        self._head = self._loop.create_future()
+        self._wait(now, patience.response_s)
+        self._send(head, outgoing)
+        try:
+            outcome = await self._head
+        except BaseException:
+            await self.abandon(parser)
+            raise
+        if isinstance(outcome, Exception):
+            await self._stop_upload()
+            raise outcome
+        return outcome
+
+    async def abandon(self, parser: AnswerParser) -> None:
+        """End the exchange that `parser` reads, whatever state it is in, and the connection with it.
+
+        Who was cancelled may only learn of it when its exchange is over and another one is under way here.
+        """
+        if self._parser is parser:
+            self._end(None, reusable=False)
+        if self._parser is None:
+            await self._stop_upload()
+
+    def hold_back(self, hold: bool) -> None:
+        """Stop reading, or go on. While the backend is held back it cannot be late."""
+        if hold:
+            self._transport.pause_reading()
+            self._wait(inf, 0)
+        else:
+            self._transport.resume_reading()
+            self._wait(self._loop.time(), self._patience.idle_s)
+
+    def _fail(self, error: Exception) -> None:
+        """The exchange under way has failed."""
+        answer = self._answer
+        self._end(error, reusable=False)
+        if answer is not None:
+            known = isinstance(error, UpstreamBroken | UpstreamTimeout)
+            answer.over(error if known else UpstreamBroken(f"a request to upstream {self._name!r} was cut short"))
+
+    def _end(self, outcome: Exception | None, *, reusable: bool) -> None:
+        """The exchange is over, once. A connection with anything left on it is never used again."""
+        self._parser = self._answer = None
+        self._deadline = inf
+        self.used = True
+        if outcome is not None and self._head is not None and not self._head.done():
+            self._head.set_result(outcome)
+        if not reusable:
+            self._transport.abort()
+        self._owner.finished(self, reusable=reusable)
+
+    def _end_if_complete(self) -> None:
+        """Over means: the answer is here and the request is gone."""
+        parser, answer = self._parser, self._answer
+        if parser is not None and answer is not None and parser.complete and self._upload is None:
+            self._end(None, reusable=parser.reusable and not self._transport.is_closing())
+            answer.over(None)
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._readable.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        parser = self._parser
+        if parser is None:
+            # Nobody has asked for anything.
+            self._transport.abort()
+            self._owner.lost(self)
+            return
+        try:
+            parser.feed(self._buffer[:nbytes])
+        except MalformedAnswer as problem:
+            self._fail(UpstreamBroken(f"upstream {self._name!r} broke the connection: {problem}"))
+            return
+        self._arrived(parser)
+
+    def _arrived(self, parser: AnswerParser) -> None:
+        if not parser.headers_complete:
+            return
+        if parser.complete:
+            self._wait(inf, 0)
+        else:
+            self._wait(self._loop.time(), self._patience.idle_s)
+        if self._answer is None:
+            self._answer = UpstreamAnswer(parser, self)
+            if self._head is not None and not self._head.done():
+                self._head.set_result(self._answer)
+        self._answer.arrived()
+        self._end_if_complete()
+
+    def eof_received(self) -> None:
+        parser = self._parser
+        if parser is not None and parser.end():
+            self._arrived(parser)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+        parser = self._parser
+        if parser is None:
+            self._owner.lost(self)
+        elif parser.complete:
+            # The rest of the request is of no interest any more.
+            answer = self._answer
+            self._end(None, reusable=False)
+            if answer is not None:
+                answer.over(None)
+        elif self.used and not parser.began:
+            text = f"upstream {self._name!r} broke the connection, which it had answered on before"
+            self._fail(DeadConnection(text, unsent=False))
+        else:
+            where = "in the middle of its answer" if parser.headers_complete else "before its answer"
+            self._fail(UpstreamBroken(f"upstream {self._name!r} broke the connection {where}"))
+        if self._writable is not None:
+            self._writable.cancel()
+
+    # The request.
+
+    def _send(self, head: bytes, outgoing: Outgoing) -> None:
+        """Raises DeadConnection when nothing of it can be sent."""
+        body, transport = outgoing.body, self._transport
+        at_once = isinstance(body, bytes) and len(body) <= ONE_WRITE
+        transport.write(head + body if isinstance(body, bytes) and at_once else head)
+        if transport.is_closing():
+            # asyncio hands a write to the system at once. One that the system refused has not left in any part.
+            self._end(None, reusable=False)
+            raise DeadConnection(f"a connection to upstream {self._name!r} had ended", unsent=True)
+        if isinstance(body, bytes):
+            if not at_once:
+                transport.write(body)
+        elif body is not None:
+            self._upload = asyncio.create_task(self._send_body(body, outgoing.length))
+
+    def pause_writing(self) -> None:
+        self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    async def _send_body(self, pieces: AsyncIterator[bytes], length: int | None) -> None:
+        """Pass a body on as it arrives."""
+        try:
+            await self._send_pieces(pieces, length)
+        except Exception as error:
+            if self._parser is not None:
+                self._fail(error)
+            return
+        self._upload = None
+        self._await_backend()
+        self._end_if_complete()
+
+    async def _send_pieces(self, pieces: AsyncIterator[bytes], length: int | None) -> None:
+        left = length
+        self._await_client()
+        async for piece in pieces:
+            if self._lost:
+                raise UpstreamBroken(f"upstream {self._name!r} broke the connection")
+            if left is None:
+                self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            else:
+                left -= len(piece)
+                if left < 0:
+                    raise UpstreamBroken("the body of a request was longer than its length")
+                self._transport.write(piece)
+            if self._writable is not None:
+                self._await_backend()
+                await self._writable
+            self._await_client()
+        if left:
+            raise UpstreamBroken("the body of a request was shorter than its length")
+        if left is None:
+            self._transport.write(b"0\r\n\r\n")
+
+    def _await_client(self) -> None:
+        """While its client delivers, the backend is not late with its answer."""
+        if self._parser is not None and not self._parser.headers_complete:
+            self._wait(inf, 0)
+
+    def _await_backend(self) -> None:
+        if self._parser is not None and not self._parser.headers_complete:
+            self._wait(self._loop.time(), self._patience.response_s)
+
+    async def _stop_upload(self) -> None:
+        """Until nothing of the exchange touches the client's body any more."""
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.cancel()
+            await asyncio.wait([upload])
+
+    # Time.
+
+    def _wait(self, since: float, seconds: float) -> None:
+        """Give the exchange `seconds` more. The timer is lazy: it is set again when it fires, not with every piece."""
+        self._deadline = deadline = min(since + seconds, self._cut_at)
+        if deadline == inf:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        self._timer = None
+        if self._parser is None or self._deadline == inf:
+            return
+        now = self._loop.time()
+        if now < self._deadline:
+            self._wait(self._deadline, 0)
+        elif now >= self._cut_at:
+            self._fail(UpstreamTimeout(f"an exchange with upstream {self._name!r} took too long"))
+        elif self._parser.headers_complete:
+            self._fail(UpstreamTimeout(f"upstream {self._name!r} fell silent in the middle of its answer"))
+        else:
+            self._fail(UpstreamTimeout(f"upstream {self._name!r} did not answer in time"))
+
+    # Between two exchanges.
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it has ended, or will be found to have: what the loop has not read yet counts as well.
+
+        The system is asked, because the loop may not have come round since the backend closed.
+        """
+        return self._lost or self._transport.is_closing() or bool(self._readable.poll(0))
+
+    def close(self) -> None:
+        """End it in an orderly way: nothing is under way on it."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """End it at once; an exchange that is under way fails."""
+        self._transport.abort()
