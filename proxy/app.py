@@ -36,6 +36,7 @@ from proxy.rulebooks import Rulebooks
 from proxy.services import Services
 from proxy.upstream import trust
 from proxy.upstream.client import Upstream
+from proxy.upstream.collector import UpstreamCollector
 from proxy.watching import watch
 from store import catalogue
 from store.opening import Store, open_store
@@ -98,11 +99,13 @@ async def farebox(
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.database_url, clock))
         services = await _services(settings, store, clock)
-        metrics = Metrics(CollectorRegistry())
+        registry = CollectorRegistry()
+        metrics = Metrics(registry)
         upstreams = {
             name: await stack.enter_async_context(Upstream(name, upstream, trust.context_of(upstream, settings.folder)))
             for name, upstream in settings.values.upstreams.items()
         }
+        registry.register(UpstreamCollector(upstreams.values()))
         management = Management(services)
         pipeline = Pipeline(services, Routes(settings.values.routes, upstreams), management, Recorder(metrics))
         stack.push_async_callback(pipeline.close)

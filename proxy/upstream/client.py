@@ -66,6 +66,8 @@ class Upstream:
     def __init__(self, name: str, settings: UpstreamSettings, context: ssl.SSLContext | None = None) -> None:
         """`context` says whom to trust, for addresses with https."""
         self.name = name
+        self.repeated = 0
+        """Requests that were sent again so far."""
         self._settings = settings
         self._places = Places(
             name, settings.max_connections, settings.max_waiting, settings.queue_timeout.total_seconds()
@@ -125,6 +127,7 @@ class Upstream:
         except DeadConnection as dead:
             if not (dead.unsent or outgoing.repeatable):
                 raise
+        self.repeated += 1
         return await self._attempt(outgoing, fresh=True)
 
     async def _attempt(self, outgoing: Outgoing, *, fresh: bool) -> UpstreamAnswer:

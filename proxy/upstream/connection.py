@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from math import inf
@@ -169,8 +170,18 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         parser = self._parser
-        if parser is not None and parser.end():
+        if parser is not None and self._has_ended_orderly() and parser.end():
             self._arrived(parser)
+
+    def _has_ended_orderly(self) -> bool:
+        """Anybody in between can end a connection below TLS; only the backend can end it in TLS (RFC 9112 §9.8)."""
+        secured: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
+        try:
+            return secured is None or secured.read(1) == b""
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLError:
+            return False
 
     def connection_lost(self, error: Exception | None) -> None:
         self._lost = True

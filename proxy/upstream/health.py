@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 
 from config.upstreams import Health
 from proxy.headers import lines_bytes
@@ -41,7 +42,7 @@ async def trouble_of(target: Target, settings: Health) -> str | None:
     head = target.addressed("GET", lines_bytes([f"{settings.path} HTTP/1.1", "", ""]))
     try:
         connection = await target.connection_for(_Nobody(), timeout_s)
-        async with await connection.exchange(head, outgoing, Patience(timeout_s, timeout_s, timeout_s)) as answer:
+        async with await connection.exchange(head, outgoing, Patience(timeout_s, timeout_s, inf)) as answer:
             return None if 200 <= answer.status < 300 else f"its check was answered with {answer.status}"
     except (UpstreamUnreachable, UpstreamTimeout, UpstreamBroken) as error:
         return str(error)

@@ -44,6 +44,7 @@ class AnswerParser:
         "_names",
         "_problem",
         "_reason",
+        "_size",
         "_until_end",
         "complete",
         "headers",
@@ -60,8 +61,7 @@ class AnswerParser:
         """`is_head` for the answer to a HEAD request, which has no body whatever its headers say."""
         self._http: HttpResponseParser | None = HttpResponseParser(self)
         self._is_head = is_head
-        self._dry = 0
-        self._names = 0
+        self._dry = self._size = self._names = 0
         self._problem: str | None = None
         self._reason = b""
         self._until_end = False
@@ -94,6 +94,9 @@ class AnswerParser:
             else:
                 raise MalformedAnswer(self._problem or f"what it sent is not HTTP: {error}") from None
         if self.complete:
+            if self._is_head and data[-1] != ord("\n"):
+                # The beginning of a chunk, of which llhttp tells nothing yet.
+                self.surplus = True
             self._finish()
         elif self._dry > MAX_HEAD:
             raise MalformedAnswer(f"it sent more than {MAX_HEAD} bytes without any body")
@@ -132,8 +135,9 @@ class AnswerParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._names += 1
-        if self._names > MAX_HEADERS:
-            self._refuse(f"it sent more than {MAX_HEADERS} headers")
+        self._size += len(name) + len(value)
+        if self._names > MAX_HEADERS or self._size > MAX_HEAD:
+            self._refuse(f"it sent more than {MAX_HEADERS} headers, or {MAX_HEAD} bytes of them")
         if not self.headers_complete:
             # The bytes as they came, also those that are not UTF-8. Names are ASCII, or llhttp had refused them.
             self.headers.append((name.decode(), value.rstrip(b" \t").decode("utf-8", "surrogateescape")))
