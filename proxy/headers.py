@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 HeaderList = list[tuple[str, str]]
 
@@ -45,9 +46,20 @@ READABLE_CODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
+_LONG = 64
+"""Characters of a name; longer ones are rare, and are not remembered."""
+
+_REMEMBERED = 2048
+"""Names that are remembered with what they fold into: everything that real clients and backends send."""
+
 
 def folded(name: str) -> str:
     """As CGI and its descendants see a name: `X-Farebox-User`, `x_farebox_user` and `X.Farebox.User` are one."""
+    return _folded(name) if len(name) <= _LONG else _folded.__wrapped__(name)
+
+
+@lru_cache(_REMEMBERED)
+def _folded(name: str) -> str:
     return name.translate(_PUNCTUATION).lower()
 
 
@@ -67,13 +79,16 @@ def _nominated(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
 
 def end_to_end(headers: Sequence[tuple[str, str]]) -> HeaderList:
     """The headers that travel on, in their order and spelling, without framing and without Farebox's names."""
-    nominated = _nominated(headers)
-    result = []
-    for name, value in headers:
-        plain = folded(name)
-        if plain not in _DROPPED and not _is_ours(plain) and name.lower() not in nominated:
-            result.append((name, value))
-    return result
+    result, connection = [], False
+    for header in headers:
+        plain = folded(header[0])
+        if plain in _DROPPED:
+            connection = connection or plain == "connection"
+        elif not _is_ours(plain):
+            result.append(header)
+    # Most messages nominate nothing.
+    nominated = _nominated(headers) if connection else ()
+    return [header for header in result if header[0].lower() not in nominated] if nominated else result
 
 
 def _named(headers: Iterable[tuple[str, str]], name: str) -> HeaderList:
@@ -102,9 +117,10 @@ def with_forwarded_for(headers: HeaderList, peer: str | None) -> HeaderList:
     """The peer's address appended to `X-Forwarded-For`, as proxies do; one header however many came."""
     if peer is None:
         return list(headers)
-    seen = [value for _, value in _named(headers, "x-forwarded-for")]
-    others = [(name, value) for name, value in headers if folded(name) != "xforwardedfor"]
-    return [*others, ("X-Forwarded-For", ", ".join([*seen, peer]))]
+    others = [header for header in headers if folded(header[0]) != "xforwardedfor"]
+    if len(others) < len(headers):
+        peer = ", ".join([*(value for _, value in _named(headers, "x-forwarded-for")), peer])
+    return [*others, ("X-Forwarded-For", peer)]
 
 
 def lines_bytes(lines: Sequence[str]) -> bytes:

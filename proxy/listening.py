@@ -47,8 +47,8 @@ class _Handler(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way already; another one cannot follow it")
         answer, request_id = self._pipeline.refuse_unread(_refusal(status, exc))
-        length = ("Content-Length", str(len(answer.body)))
-        response = Relayed(answer.status, None, [*answer.headers, ("X-Request-Id", request_id), length], answer.body)
+        headers = [*answer.headers, ("X-Request-Id", request_id)]
+        response = Relayed(answer.status, None, headers, len(answer.body), answer.body)
         response.force_close()
         return response
 

@@ -61,6 +61,7 @@ class Metrics:
         )
         # Finding a labelled counter costs more than counting; there are few, so each is looked up once.
         self._found: dict[tuple[str | None, str, int], Counter] = {}
+        self._upstream_found: dict[str, Histogram] = {}
 
     def request(self, route_id: str | None, outcome: str, status: int) -> None:
         """A request was answered: `forwarded`, or refused with the code `outcome`."""
@@ -72,7 +73,10 @@ class Metrics:
         counter.inc()
 
     def upstream_answered(self, route_id: str, seconds: float) -> None:
-        self._upstream.labels(route_id).observe(seconds)
+        histogram = self._upstream_found.get(route_id)
+        if histogram is None:
+            histogram = self._upstream_found[route_id] = self._upstream.labels(route_id)
+        histogram.observe(seconds)
 
     def reserved(self, seconds: float) -> None:
         self._reserve.observe(seconds)

@@ -20,6 +20,8 @@ _SEQUENCE_BITS, _PROCESS_BITS = 12, 10
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
 _LENGTH = 13
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+"""Two characters for each ten bits: an id is written with every request."""
 
 
 class IdGenerator:
@@ -50,11 +52,8 @@ def first_id_at(moment: datetime) -> HoldId:
 
 
 def id_text(hold_id: int) -> str:
-    characters = []
-    for _ in range(_LENGTH):
-        hold_id, value = divmod(hold_id, 32)
-        characters.append(_ALPHABET[value])
-    return "".join(reversed(characters))
+    pairs = [_PAIRS[hold_id >> bits & 1023] for bits in range(50, -1, -10)]
+    return _ALPHABET[hold_id >> 60 & 31] + "".join(pairs)
 
 
 def parse_id(text: str) -> HoldId | None:
