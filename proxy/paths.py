@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Generic, TypeVar
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -31,8 +32,19 @@ class Target:
     query: str
 
 
+_LONG = 200
+"""Characters of a target; longer ones have something of their own in them, and do not come again."""
+
+_REMEMBERED = 1024
+"""Targets that are remembered with their reading: the paths of an API come again and again."""
+
+
 def parse_target(raw: str) -> Target | Refusal:
     """The one reading of a request target in origin form (RFC 9112 §3.2.1), or why it is refused."""
+    return _remembered(raw) if len(raw) <= _LONG else _parse(raw)
+
+
+def _parse(raw: str) -> Target | Refusal:
     path, _, query = raw.partition("?")
     if "#" in raw or not _PATH.fullmatch(path):
         return _ambiguous("expected an absolute path of URL characters")
@@ -49,6 +61,9 @@ def parse_target(raw: str) -> Target | Refusal:
     if "" in segments[:-1]:
         return _ambiguous("the path has empty segments")
     return Target(raw, segments, query)
+
+
+_remembered = lru_cache(_REMEMBERED)(_parse)
 
 
 def _ambiguous(why: str) -> Refusal:

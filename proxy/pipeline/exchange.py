@@ -1,6 +1,8 @@
 """The frozen values that the steps of a request hand down. Each step needs the one before, so no step can be skipped.
 
 Incoming ──▶ Routed ──▶ Asked ──▶ Admitted ──▶ Held ──▶ Measured
+
+Every request makes the first two, so they are tuples: made in a quarter of the time of a frozen dataclass.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -22,8 +25,7 @@ from proxy.pipeline.routing import CompiledRoute
 from store.verbs import Hold
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """A request whose line and headers can be read in one way only. Its id is the id of its hold as well.
 
     `travelling` are those of the headers that the backend sees; what is judged is read from these.
@@ -43,8 +45,7 @@ class Incoming:
         return [value for key, value in self.headers if key.lower() == name]
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """The request with its route."""
 
     incoming: Incoming

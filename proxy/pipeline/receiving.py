@@ -21,41 +21,35 @@ _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+")
 
 def receive(request: web.BaseRequest, request_id: HoldId, now: datetime) -> Incoming | Refusal:
     """The request with its one reading."""
-    refusal = _malformed(request)
-    if refusal is not None:
-        return refusal
     headers = _headers(request)
     if isinstance(headers, Refusal):
         return headers
+    refusal = _malformed(request, headers)
+    if refusal is not None:
+        return refusal
     target = parse_target(request.raw_path)
     if isinstance(target, Refusal):
         return target
-    return Incoming(
-        request=request,
-        id=request_id,
-        id_text=id_text(request_id),
-        method=request.method,
-        target=target,
-        headers=headers,
-        travelling=end_to_end(headers),
-        received_at=now,
-    )
+    text, travelling = id_text(request_id), end_to_end(headers)
+    return Incoming(request, request_id, text, request.method, target, headers, travelling, now)
 
 
-def _malformed(request: web.BaseRequest) -> Refusal | None:
+def _malformed(request: web.BaseRequest, headers: HeaderList) -> Refusal | None:
     """What aiohttp lets through and a backend might read in another way (RFC 9112 §6.1, §6.3)."""
     if request.method not in METHODS:
         return Refusal(Reason.METHOD_NOT_ALLOWED, f"The method {request.method[:20]} is not served")
     if request.version.major != 1 or request.version > HttpVersion11 or request.version.minor == 9:
         return invalid_request("Only HTTP/1.0 and HTTP/1.1 are served")
-    headers = request.headers
-    encodings = headers.getall("Transfer-Encoding", [])
-    if encodings and (len(encodings) > 1 or encodings[0].lower() != "chunked" or request.version < HttpVersion11):
+    deciding: dict[str, list[str]] = {"host": [], "transfer-encoding": [], "expect": []}
+    for name, value in headers:
+        values = deciding.get(name.lower())
+        if values is not None:
+            values.append(value.lower())
+    hosts, encodings, expectations = deciding.values()
+    if encodings and (encodings != ["chunked"] or request.version < HttpVersion11):
         return invalid_request("The transfer encoding is not exactly `chunked`", "Transfer-Encoding")
-    hosts = headers.getall("Host", [])
     if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
         return invalid_request("A request names exactly one host", "Host")
-    expectations = [value.lower() for value in headers.getall("Expect", [])]
     if expectations not in ([], ["100-continue"]):
         return Refusal(Reason.EXPECTATION_FAILED, "Only the expectation 100-continue is understood")
     return None
@@ -63,10 +57,17 @@ def _malformed(request: web.BaseRequest) -> Refusal | None:
 
 def _headers(request: web.BaseRequest) -> HeaderList | Refusal:
     """All headers as they were spelled. Bytes that are not UTF-8 are read in as many ways as there are backends."""
-    headers: HeaderList = []
+    try:
+        return [(name.decode(), value.decode()) for name, value in request.raw_headers]
+    except UnicodeDecodeError:
+        return invalid_request("A header is not UTF-8", _not_utf8(request))
+
+
+def _not_utf8(request: web.BaseRequest) -> str:
+    """The name of the first header that is not."""
     for name, value in request.raw_headers:
         try:
-            headers.append((name.decode(), value.decode()))
+            (name + value).decode()
         except UnicodeDecodeError:
-            return invalid_request("A header is not UTF-8", name.decode("ascii", "replace"))
-    return headers
+            return name.decode("ascii", "replace")
+    raise AssertionError("one of them is not")

@@ -157,9 +157,7 @@ class Connection(asyncio.BufferedProtocol):
     def _arrived(self, parser: AnswerParser) -> None:
         if not parser.headers_complete:
             return
-        if parser.complete:
-            self._wait(inf, 0)
-        else:
+        if not parser.complete:
             self._wait(self._loop.time(), self._patience.idle_s)
         if self._answer is None:
             self._answer = UpstreamAnswer(parser, self)
@@ -300,6 +298,9 @@ class Connection(asyncio.BufferedProtocol):
         now = self._loop.time()
         if now < self._deadline:
             self._wait(self._deadline, 0)
+        elif self._parser.complete:
+            # What is left of the request waits for its client, who will have the answer's end first.
+            return
         elif now >= self._cut_at:
             self._fail(UpstreamTimeout(f"an exchange with upstream {self._name!r} took too long"))
         elif self._parser.headers_complete:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy.headers import HeaderList
 
@@ -35,8 +35,7 @@ class DeadConnection(UpstreamBroken):
         self.unsent = unsent
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A request to a backend. `body` is bytes, a stream of pieces, or None; `length` is known or None.
 
     What the stream raises is raised by `Upstream.send` as it is. A request is `repeatable` when asking twice is as

@@ -41,6 +41,7 @@ class Target:
         """Exchanges that were given to it and are not over."""
         self.opened = 0
         """Connections that were made so far."""
+        self._loop = asyncio.get_running_loop()
         self._name = name
         self._host, self._port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
         self._context = context if parts.scheme == "https" else None
@@ -71,18 +72,18 @@ class Target:
         """The connection that was used last, if one lives; it is the caller's then."""
         while self._kept:
             connection = self._kept.pop()
-            if not connection.is_dead and self._loop_time() - connection.idle_since < self._keepalive_s:
+            if not connection.is_dead and self._loop.time() - connection.idle_since < self._keepalive_s:
                 return connection
             self._give_up(connection)
         return None
 
     async def connect(self, timeout_s: float) -> Connection:
         """A new connection. Raises UpstreamUnreachable."""
-        self.standing.tried(self._loop_time())
+        self.standing.tried(self._loop.time())
         try:
             connection = await self.connection_for(self, timeout_s)
         except UpstreamUnreachable:
-            self.standing.failed(self._loop_time())
+            self.standing.failed(self._loop.time())
             raise
         self.standing.succeeded()
         self.opened += 1
@@ -93,7 +94,7 @@ class Target:
         """A connection that `owner` keeps. Raises UpstreamUnreachable."""
         try:
             async with asyncio.timeout(timeout_s):
-                _, connection = await asyncio.get_running_loop().create_connection(
+                _, connection = await self._loop.create_connection(
                     lambda: Connection(self._name, owner, self._buffer),
                     self._host,
                     self._port,
@@ -128,7 +129,7 @@ class Target:
     def finished(self, connection: Connection, *, reusable: bool) -> None:
         self.outstanding -= 1
         if reusable:
-            connection.idle_since = self._loop_time()
+            connection.idle_since = self._loop.time()
             self._kept.append(connection)
             if self._sweep is None:
                 self._sweep_in(self._keepalive_s)
@@ -144,11 +145,11 @@ class Target:
     # The kept ones.
 
     def _sweep_in(self, seconds: float) -> None:
-        self._sweep = asyncio.get_running_loop().call_later(seconds, self._give_up_unused)
+        self._sweep = self._loop.call_later(seconds, self._give_up_unused)
 
     def _give_up_unused(self) -> None:
         self._sweep = None
-        now = self._loop_time()
+        now = self._loop.time()
         while self._kept and now - self._kept[0].idle_since >= self._keepalive_s:
             self.give_up_one()
         if self._kept:
@@ -157,10 +158,6 @@ class Target:
     def _give_up(self, connection: Connection) -> None:
         self._open.discard(connection)
         connection.close()
-
-    @staticmethod
-    def _loop_time() -> float:
-        return asyncio.get_running_loop().time()
 
 
 def _reason(error: OSError | UnicodeError) -> str:
