@@ -64,4 +64,6 @@ def _message(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 def _printable(line: str) -> str:
+    if line.isprintable():
+        return line
     return "".join(char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in line)

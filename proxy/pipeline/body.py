@@ -31,11 +31,15 @@ async def read_ahead(incoming: Incoming, limit: int, patience: timedelta) -> Bod
     if any(value.lower() not in ("", "identity") for value in incoming.values("content-encoding")):
         hint = "Send the body uncompressed: this route reads its model from it."
         return invalid_request("The body is compressed", "Content-Encoding", hint)
+    content = incoming.request.content
+    if length is not None and content.is_eof():
+        # It has arrived already, so there is nothing to wait for.
+        return Body(content.read_nowait(), complete=True)
     await answer_expectation(incoming)
     peeked = bytearray()
     try:
         async with asyncio.timeout(patience.total_seconds()):
-            while piece := await incoming.request.content.readany():
+            while piece := await content.readany():
                 peeked += piece
                 if len(peeked) > limit:
                     return _too_large(limit)

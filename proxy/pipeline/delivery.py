@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from time import perf_counter
 
 from aiohttp import web
@@ -24,12 +25,11 @@ from aiohttp import web
 from config.routes import Poll
 from config.settings import Limits
 from policies.callers import Caller
-from policies.evaluate import Allow
 from policies.refusals import Refusal
 from proxy.headers import HeaderList
 from proxy.pipeline import forwarding, jobs, settlement
 from proxy.pipeline.body import BodyCut
-from proxy.pipeline.exchange import Body, Held, Routed
+from proxy.pipeline.exchange import Held, Routed
 from proxy.pipeline.metering import Reader, reader_for
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import (
@@ -82,13 +82,13 @@ class Delivery:
         """A request that costs nothing. Answers about jobs are read as they pass by."""
         poll = routed.route.settings.poll
         if poll is None or caller is None:
-            async with await self._send(routed, forwarding.UNREAD, caller, None) as answer:
+            async with await self._send(routed, caller) as answer:
                 return await relay(routed.incoming, answer, [], None)
         store = self._services.store
         foreign = await jobs.foreign_job(poll, routed, caller, store)
         if foreign is not None:
             return foreign
-        async with await self._send(routed, forwarding.UNREAD, caller, None) as answer:
+        async with await self._send(routed, caller) as answer:
             reader = reader_for(answer.status, answer.headers, self._limits.measured, ())
             if not is_small(answer):
                 response = await relay(routed.incoming, answer, [], reader)
@@ -120,16 +120,21 @@ class Delivery:
             task.add_done_callback(_tell_the_log)
             raise
 
-    async def _send(self, routed: Routed, body: Body, caller: Caller | None, allow: Allow | None) -> UpstreamAnswer:
+    async def _send(self, routed: Routed, caller: Caller | None, held: Held | None = None) -> UpstreamAnswer:
+        """The head of an answer; a metered exchange is cut before its hold could expire."""
+        body, allow, total_s = forwarding.UNREAD, None, inf
+        if held is not None:
+            body, allow, total_s = held.admitted.asked.body, held.admitted.allow, self._seconds_left(held)
         started = perf_counter()
-        answer = await forwarding.send(routed, body, self._limits.body_timeout, caller, allow)
+        patience = forwarding.Patience(self._limits.body_timeout, total_s)
+        answer = await forwarding.send(routed, body, patience, caller, allow)
         self._recorder.upstream_answered(routed.route.id, perf_counter() - started)
         return answer
 
     async def _metered(self, held: Held) -> web.StreamResponse:
         asked = held.admitted.asked
-        async with self._ended_by(held, lambda: settlement.release_verb(held, "no answer")), self._in_time(held):
-            answer = await self._send(asked.routed, asked.body, held.admitted.caller, held.admitted.allow)
+        async with self._ended_by(held, lambda: settlement.release_verb(held, "no answer")):
+            answer = await self._send(asked.routed, held.admitted.caller, held)
         async with answer:
             if not 200 <= answer.status < 300:
                 return await self._failed(held, answer)
@@ -145,7 +150,7 @@ class Delivery:
 
     async def _small(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> web.StreamResponse:
         """A short answer is read, settled and then sent: its headers state the true charge, durably taken."""
-        async with self._ended_by(held, lambda: settlement.release_verb(held, "answer cut")), self._in_time(held):
+        async with self._ended_by(held, lambda: settlement.release_verb(held, "answer cut")):
             body = await read_all(answer, reader)
         headers = await self._outcome_of(held, self._end(held, answer, reader))
         return await write_small(held.admitted.asked.routed.incoming, answer, body, headers)
@@ -166,8 +171,7 @@ class Delivery:
             except ClientLeft as error:
                 if held.admitted.asked.routed.route.settings.job is None:
                     raise
-                async with self._in_time(held):
-                    await hear_out(answer, reader)
+                await hear_out(answer, reader)
                 left = error
         await self._outcome_of(held, self._end(held, answer, reader))
         if left is not None:
@@ -179,16 +183,6 @@ class Delivery:
         """How long the exchange may still last."""
         passed = self._services.now() - held.admitted.asked.routed.incoming.received_at
         return (self._limits.request_deadline * LONGEST - passed).total_seconds()
-
-    @asynccontextmanager
-    async def _in_time(self, held: Held) -> AsyncIterator[None]:
-        """UpstreamTimeout when what is inside lasts too long."""
-        try:
-            async with asyncio.timeout(self._seconds_left(held)):
-                yield
-        except TimeoutError as error:
-            route_id = held.admitted.asked.routed.route.id
-            raise UpstreamTimeout(f"an exchange on route {route_id} took too long") from error
 
     @asynccontextmanager
     async def _ended_by(self, held: Held, verb: Callable[[], Settle | Release]) -> AsyncIterator[None]:
