@@ -43,7 +43,7 @@ format: .venv/installed ## Format, and mend what can be mended
 docs: .venv/installed ## Write the generated reference
 	$(BIN)/python docs/generate.py
 
-bench: .venv/installed ## Measure against a bare aiohttp proxy, in one run
+bench: .venv/installed ## Measure against a bare aiohttp proxy, in one run of a few minutes
 	$(BIN)/python bench/throughput.py
 
 lock: .venv/installed ## Pin every dependency with its hashes, for every platform

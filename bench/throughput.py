@@ -1,159 +1,203 @@
 """Farebox beside a bare aiohttp proxy, in one run: the proxy alone on core 0, load and backend on core 1.
 
-    python bench/throughput.py [--seconds 5] [--rounds 3] [--json]
+    python bench/throughput.py [--seconds 5] [--rounds 3] [--quick] [--json] [--write]
 
-Prints requests per second as ratios to the bare proxy, the time from start to the first answer, and idle memory.
-These machines are shared: compare the ratios of one run, never absolute figures of two.
+Prints each figure with its goal. These machines are shared: compare the ratios of one run, never absolute figures of
+two. `--write` writes the table to docs/performance.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import os
-import shutil
+import platform
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
-from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
-
-import jwt
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import streams
+from house import (
+    BARE,
+    BODY,
+    FAREBOX,
+    HERE,
+    LOAD_CORE,
+    STREAMS,
+    UPSTREAM,
+    House,
+    backends,
+    cpu_s,
+    farebox,
+    folder_of_settings,
+    house,
+    memory_mib,
+    paid,
+)
 from load import Load, Result, run
 
-from config.clock import utc_now
-from seeds.load import load_demo
-from store import accounts
-from store.opening import open_store
-from store.verbs import GrantSource
-
-HERE = Path(__file__).parent
-UPSTREAM, BARE, FAREBOX, ADMIN = 9301, 9310, 9320, 9321
-SECRET = "a-secret-of-the-benchmark-alone-0123456789"
-BODY = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello in one sentence."}]})
-SETTINGS = f"""
-listen: 127.0.0.1:{FAREBOX}
-admin: {{listen: "127.0.0.1:{ADMIN}"}}
-log: {{level: warning}}
-identity: {{jwt: [{{name: app, algorithms: [HS256], secret: "{SECRET}", user: userId}}]}}
-upstreams: {{backend: {{url: "http://127.0.0.1:{UPSTREAM}"}}}}
-routes:
-  - id: chat
-    match: POST /v1/chat/completions
-    upstream: backend
-    app: chat
-    model: {{json: /model}}
-    units: {{output_tokens: {{json: /max_tokens, min: 1, max: 100000, default: 1000}}}}
-    usage: {{input_tokens: {{json: /usage/prompt_tokens}}, output_tokens: {{json: /usage/completion_tokens}}}}
-  - {{id: open, match: GET /open, upstream: backend, access: open}}
-"""
+CHAT, OPEN = ("POST", "/v1/chat/completions"), ("GET", "/open")
 
 
-def token(user: str) -> str:
-    return jwt.encode({"userId": user, "exp": datetime.now(UTC) + timedelta(hours=1)}, SECRET)
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table. `reached` judges `value` against `goal`; a figure without a goal is told all the same."""
+
+    name: str
+    value: float
+    unit: str
+    goal: str = ""
+    reached: bool | None = None
+
+    def __str__(self) -> str:
+        verdict = {True: "reached", False: "MISSED", None: ""}[self.reached]
+        return f"{self.name:58} {self.value:9.2f} {self.unit:10} {self.goal:12} {verdict}"
 
 
-async def seed(database: str) -> None:
-    """A user with more credits than a benchmark can spend."""
-    async with open_store(database, utc_now) as store:
-        await load_demo(store)
-        user, _ = await store.database.write(accounts.create_user, "bench", None, 0, store.ids.next(), utc_now())
-        await store.ledger.grant(user.account.account_id, 10**14, GrantSource.PURCHASE, "bench", "benchmark")
+def at_least(name: str, value: float, goal: float) -> Figure:
+    return Figure(name, value, "x", f">= {goal:g} x", value >= goal)
 
 
-def start(stack: ExitStack, core: int, *command: str) -> subprocess.Popen[bytes]:
-    pinned = ["taskset", "-c", str(core)] if shutil.which("taskset") else []
-    process = subprocess.Popen([*pinned, *command])
-    stack.callback(process.wait)
-    stack.callback(process.terminate)
-    return process
+def at_most(name: str, value: float, unit: str, goal: float) -> Figure:
+    return Figure(name, value, unit, f"<= {goal:g} {unit}", value <= goal)
 
 
-def wait_for(url: str) -> float:
-    """Seconds until the address answers."""
-    started = time.perf_counter()
-    while time.perf_counter() - started < 20:
-        try:
-            urlopen(url, timeout=1).read()
-        except OSError:
-            time.sleep(0.005)
-        else:
-            return time.perf_counter() - started
-    raise SystemExit(f"{url} does not answer")
+def throughput(running: House, seconds: float, rounds: int) -> Iterator[Figure]:
+    """Requests per second, and computing time per request: the latter suffers less where cores are shared."""
+    cases: dict[str, tuple[int, Load]] = {
+        "bare POST": (running.bare, Load(BARE, *CHAT, paid(), BODY, seconds=seconds)),
+        "metered POST": (running.farebox, Load(FAREBOX, *CHAT, paid(), BODY, seconds=seconds)),
+        "bare GET": (running.bare, Load(BARE, *OPEN, {}, seconds=seconds)),
+        "unmetered GET": (running.farebox, Load(FAREBOX, *OPEN, {}, seconds=seconds)),
+    }
+    found: dict[str, list[tuple[Result, float]]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, (pid, load) in cases.items():
+            before = cpu_s(pid)
+            result = run(load, core=LOAD_CORE)
+            found[name].append((result, (cpu_s(pid) - before) / (result.requests_per_s * seconds) * 1e6))
+
+    def ratio(of: Callable[[tuple[Result, float]], float], above: str, below: str) -> float:
+        return statistics.median(of(a) / of(b) for a, b in zip(found[above], found[below], strict=True))
+
+    for case, bare, goal in (("metered POST", "bare POST", 0.7), ("unmetered GET", "bare GET", 1.5)):
+        yield at_least(f"{case}, requests/s, to the {bare}", ratio(lambda one: one[0].requests_per_s, case, bare), goal)
+        yield Figure(f"{case}, computing time, of the {bare}", ratio(lambda one: one[1], case, bare), "x")
+    for name, results in found.items():
+        yield Figure(f"{name}, 32 connections", statistics.median(one.requests_per_s for one, _ in results), "1/s")
+        yield Figure(f"{name}, p99", statistics.median(one.p99_ms for one, _ in results), "ms")
+        failed = sum(one.failed for one, _ in results)
+        if failed:
+            yield Figure(f"{name}, failed", failed, "requests", "0", False)
 
 
-def memory_mib(pid: int) -> float:
-    """Resident memory of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE") / 2**20
+def latency(seconds: float, rounds: int) -> Iterator[Figure]:
+    """What Farebox adds to a request at a pace that keeps nobody busy."""
+    for metered, name in ((0, "unmetered"), (1, "metered")):
+        pairs = [
+            (streams.run("pace", FAREBOX, 100, seconds, metered), streams.run("pace", UPSTREAM, 100, seconds, metered))
+            for _ in range(rounds)
+        ]
+        for which, goal in (("p50_ms", 1.5), ("p99_ms", 6)):
+            added = statistics.median(through[which] - direct[which] for through, direct in pairs)
+            yield at_most(f"added at 100 requests/s, {name}, {which[:3]}", added, "ms", goal)
+
+
+def events(running: House, many: int) -> Iterator[Figure]:
+    """Streams of events: what each takes longer, and what all of them take of memory."""
+    direct = streams.run("events", STREAMS, 20, 50, 100)
+    through = streams.run("events", FAREBOX, 20, 50, 100)
+    yield at_most("added to an event, 20 streams, p50", through["p50_ms"] - direct["p50_ms"], "ms", 1)
+    with streams.Peak(running.farebox) as memory:
+        found = streams.run("events", FAREBOX, many, 6, 1000)
+    yield at_most(f"memory with {many} streams", memory.peak_mib, "MiB", 150)
+    yield Figure(f"memory for {many} streams", memory.growth_mib, "MiB")
+    yield Figure(f"an event among {many} streams, p99", found["p99_ms"], "ms")
+
+
+def bulk(running: House, mib: int, rounds: int) -> Iterator[Figure]:
+    """One body of that size: memory, and throughput beside a bare proxy that streams."""
+    for upload, name in ((0, "download"), (1, "upload")):
+        ratios, growth = [], 0.0
+        for _ in range(rounds):
+            bare = streams.run("bulk", BARE, mib, upload)["mib_per_s"]
+            with streams.Peak(running.farebox) as memory:
+                ours = streams.run("bulk", FAREBOX, mib, upload)["mib_per_s"]
+            ratios.append(ours / bare)
+            growth = max(growth, memory.growth_mib)
+        yield at_most(f"memory grows in a {name} of {mib} MiB by", growth, "MiB", 16)
+        yield at_least(f"{name} of {mib} MiB, to a bare proxy that streams", statistics.median(ratios), 0.7)
+
+
+def workers(folder: Path, seconds: float, rounds: int) -> Iterator[Figure]:
+    """Two processes to one, on both cores, which they share with the load and the backend."""
+    found: dict[tuple[str, int], list[float]] = {}
+    with backends():
+        for _ in range(rounds):
+            for count in (1, 2):
+                with farebox(folder, "--workers", str(count), core=None):
+                    for name, load in (
+                        ("unmetered GET", Load(FAREBOX, *OPEN, {}, seconds=seconds)),
+                        ("metered POST", Load(FAREBOX, *CHAT, paid(), BODY, seconds=seconds)),
+                    ):
+                        rate = run(load, core=LOAD_CORE).requests_per_s
+                        found.setdefault((name, count), []).append(rate)
+    for name in ("unmetered GET", "metered POST"):
+        pairs = zip(found[name, 2], found[name, 1], strict=True)
+        yield Figure(f"{name}, two workers to one", statistics.median(two / one for two, one in pairs), "x")
+
+
+def measured(options: argparse.Namespace) -> Iterator[Figure]:
+    mib, many = (64, 100) if options.quick else (1024, 500)
+    with folder_of_settings() as folder:
+        with house(folder) as running:
+            yield at_most("start to first answer", running.start_s, "s", 1.5)
+            yield at_most("memory when idle", running.idle_mib, "MiB", 100)
+            yield from throughput(running, options.seconds, options.rounds)
+            yield Figure("memory after the load", memory_mib(running.farebox), "MiB")
+            yield from latency(options.seconds, options.rounds)
+            yield from events(running, many)
+            yield from bulk(running, mib, options.rounds)
+        yield from workers(folder, options.seconds, options.rounds)
+
+
+PAGE = HERE.parent / "docs" / "performance.md"
+MARK = "<!-- From here on written by `python bench/throughput.py --write` -->"
+END = "<!-- Until here -->"
+
+
+def write(figures: list[Figure]) -> None:
+    """The table, in the place of the one that stands on the page."""
+    rows = ["| figure | measured | goal | |", "|---|---|---|---|"]
+    for figure in figures:
+        verdict = {True: "reached", False: "**missed**", None: ""}[figure.reached]
+        rows.append(f"| {figure.name} | {figure.value:.2f} {figure.unit} | {figure.goal} | {verdict} |")
+    where = f"Python {platform.python_version()}, {platform.machine()}; the median of the rounds of one run."
+    before, _, rest = PAGE.read_text("utf-8").partition(MARK)
+    _, _, after = rest.partition(END)
+    PAGE.write_text("\n".join([before + MARK, *rows, "", where, END + after]), "utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="64 MiB and 100 streams instead of 1 GiB and 500")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--write", action="store_true", help="also write the table to docs/performance.md")
     options = parser.parse_args()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="farebox-bench-")))
-        (folder / "farebox.yaml").write_text(SETTINGS)
-        asyncio.run(seed(f"sqlite+aiosqlite:///{folder}/farebox.db"))
-        start(stack, 1, sys.executable, str(HERE / "static_upstream.py"), str(UPSTREAM))
-        wait_for(f"http://127.0.0.1:{UPSTREAM}/")
-        start(stack, 0, sys.executable, str(HERE / "bare_aiohttp.py"), str(BARE), f"http://127.0.0.1:{UPSTREAM}")
-        wait_for(f"http://127.0.0.1:{BARE}/")
-        command = [sys.executable, "-m", "proxy.cli", "serve", "--config", str(folder / "farebox.yaml"), "--no-jobs"]
-        process = start(stack, 0, *command)
-        start_s = wait_for(f"http://127.0.0.1:{FAREBOX}/open")
-        idle_mib = memory_mib(process.pid)
-        rounds = [measure(options.seconds) for _ in range(options.rounds)]
-        report(rounds, start_s, idle_mib, memory_mib(process.pid), options.json)
-
-
-def measure(seconds: float) -> dict[str, Result]:
-    """One round of every case, one after another."""
-    paid = {"Content-Type": "application/json", "Authorization": f"Bearer {token('bench')}"}
-    cases = {
-        "bare POST": Load(BARE, "POST", "/v1/chat/completions", paid, BODY, seconds=seconds),
-        "metered POST": Load(FAREBOX, "POST", "/v1/chat/completions", paid, BODY, seconds=seconds),
-        "bare GET": Load(BARE, "GET", "/open", {}, seconds=seconds),
-        "unmetered GET": Load(FAREBOX, "GET", "/open", {}, seconds=seconds),
-    }
-    return {name: run(load, core=1) for name, load in cases.items()}
-
-
-def report(rounds: list[dict[str, Result]], start_s: float, idle_mib: float, loaded_mib: float, as_json: bool) -> None:
-    def median(name: str, field: str) -> float:
-        return statistics.median(getattr(results[name], field) for results in rounds)
-
-    def ratio(name: str, bare: str) -> float:
-        return statistics.median(results[name].requests_per_s / results[bare].requests_per_s for results in rounds)
-
-    figures = {
-        "metered POST / bare POST": round(ratio("metered POST", "bare POST"), 3),
-        "unmetered GET / bare GET": round(ratio("unmetered GET", "bare GET"), 3),
-        "start to first answer (s)": round(start_s, 2),
-        "idle memory (MiB)": round(idle_mib, 1),
-        "memory after the load (MiB)": round(loaded_mib, 1),
-    }
-    if as_json:
-        print(json.dumps(figures))
-        return
-    for name in rounds[0]:
-        rps, p50, p99 = (median(name, field) for field in ("requests_per_s", "p50_ms", "p99_ms"))
-        failed = sum(results[name].failed for results in rounds)
-        tool = rounds[0][name].tool
-        print(f"{name:15} {rps:9.0f} requests/s   p50 {p50:7.2f} ms   p99 {p99:7.2f} ms   failed {failed}   ({tool})")
-    for name, figure in figures.items():
-        print(f"{name:30} {figure}")
+    figures = []
+    for figure in measured(options):
+        figures.append(figure)
+        if not options.json:
+            print(figure, flush=True)
+    if options.json:
+        print(json.dumps({figure.name: round(figure.value, 3) for figure in figures}))
+    if options.write:
+        write(figures)
 
 
 if __name__ == "__main__":
