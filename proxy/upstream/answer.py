@@ -20,7 +20,7 @@ class Carrier(Protocol):
         """Stop reading from the backend, or go on."""
 
     async def abandon(self, parser: AnswerParser) -> None:
-        """End the exchange that `parser` reads, and with it the connection."""
+        """End the exchange that `parser` reads, if it is not over, and with it the connection; leave its body alone."""
 
 
 class UpstreamAnswer:
@@ -30,6 +30,7 @@ class UpstreamAnswer:
         "_carrier",
         "_error",
         "_held_back",
+        "_over",
         "_parser",
         "_waiter",
         "headers",
@@ -44,10 +45,11 @@ class UpstreamAnswer:
         self.headers: HeaderList = parser.headers
         self.length = parser.length
         self._parser = parser
-        self._carrier: Carrier | None = carrier
+        self._carrier = carrier
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self._held_back = False
+        self._over = False
 
     async def read(self) -> bytes:
         """What has arrived since the last time, at least a byte; empty at the end.
@@ -73,9 +75,9 @@ class UpstreamAnswer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A connection that still carries the rest of an answer, or of a request, must never be used again.
-        if self._carrier is not None:
-            await self._carrier.abandon(self._parser)
+        # A connection that still carries the rest of an answer, or of a request, must never be used again. And the
+        # request's body is its client's again: when the answer is over, the rest of it may still be on its way.
+        await self._carrier.abandon(self._parser)
 
     # For the connection.
 
@@ -88,10 +90,10 @@ class UpstreamAnswer:
 
     def over(self, error: Exception | None) -> None:
         """Nothing more will come: the answer is complete, or `error` says why it is not."""
-        self._carrier, self._error = None, error
+        self._over, self._error = True, error
         self.arrived()
 
     def _hold_back(self, hold: bool) -> None:
-        if self._carrier is not None:
+        if not self._over:
             self._held_back = hold
             self._carrier.hold_back(hold)

@@ -94,7 +94,7 @@ class Connection(asyncio.BufferedProtocol):
     async def abandon(self, parser: AnswerParser) -> None:
         """End the exchange that `parser` reads, whatever state it is in, and the connection with it.
 
-        Who was cancelled may only learn of it when its exchange is over and another one is under way here.
+        It may be over already, and another one may be under way here: who was cancelled learns of it late.
         """
         if self._parser is parser:
             self._end(None, reusable=False)
@@ -111,12 +111,15 @@ class Connection(asyncio.BufferedProtocol):
             self._wait(self._loop.time(), self._patience.idle_s)
 
     def _fail(self, error: Exception) -> None:
-        """The exchange under way has failed."""
+        """The exchange under way has failed; who reads its answer hears of it as the backend's failure."""
+        known = isinstance(error, UpstreamBroken | UpstreamTimeout)
+        self._over(error, error if known else UpstreamBroken(f"a request to upstream {self._name!r} was cut short"))
+
+    def _over(self, outcome: Exception | None, told: Exception | None, *, reusable: bool = False) -> None:
         answer = self._answer
-        self._end(error, reusable=False)
+        self._end(outcome, reusable=reusable)
         if answer is not None:
-            known = isinstance(error, UpstreamBroken | UpstreamTimeout)
-            answer.over(error if known else UpstreamBroken(f"a request to upstream {self._name!r} was cut short"))
+            answer.over(told)
 
     def _end(self, outcome: Exception | None, *, reusable: bool) -> None:
         """The exchange is over, once. A connection with anything left on it is never used again."""
@@ -131,10 +134,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _end_if_complete(self) -> None:
         """Over means: the answer is here and the request is gone."""
-        parser, answer = self._parser, self._answer
-        if parser is not None and answer is not None and parser.complete and self._upload is None:
-            self._end(None, reusable=parser.reusable and not self._transport.is_closing())
-            answer.over(None)
+        parser = self._parser
+        if parser is not None and parser.complete and self._upload is None:
+            self._over(None, None, reusable=parser.reusable and not self._transport.is_closing())
 
     # What the transport calls.
 
@@ -194,11 +196,8 @@ class Connection(asyncio.BufferedProtocol):
         if parser is None:
             self._owner.lost(self)
         elif parser.complete:
-            # The rest of the request is of no interest any more.
-            answer = self._answer
-            self._end(None, reusable=False)
-            if answer is not None:
-                answer.over(None)
+            # The rest of the request is of no interest to the backend any more.
+            self._over(None, None)
         elif self.used and not parser.began:
             text = f"upstream {self._name!r} broke the connection, which it had answered on before"
             self._fail(DeadConnection(text, unsent=False))
@@ -251,6 +250,9 @@ class Connection(asyncio.BufferedProtocol):
         async for piece in pieces:
             if self._lost:
                 raise UpstreamBroken(f"upstream {self._name!r} broke the connection")
+            if not piece:
+                # As a chunk it would be the last one.
+                continue
             if left is None:
                 self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             else:

@@ -401,6 +401,44 @@ async def test_the_answer_to_half_a_request_is_an_answer() -> None:
         assert state(client) == (0, 0)
 
 
+@pytest.mark.parametrize("how", ["answers", "breaks", "stops", "is left"])
+async def test_afterwards_nobody_touches_the_body(how: str) -> None:
+    """However an exchange ends while its body is on its way: the body is its client's again."""
+    reading, never = False, asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal reading
+        yield b"abc"
+        reading = True
+        try:
+            await never.wait()
+        finally:
+            reading = False
+
+    async def early(visit: Visit) -> None:
+        await visit.send(OK if how == "answers" else CHUNKED + chunk(b"half"))
+        await until(lambda: reading)
+        if how == "breaks":
+            visit.reset()
+        await visit.gone()
+
+    async with backend_with(early) as backend, upstream(backend.url, idle_timeout="100ms") as client:
+        with suppress(UpstreamBroken, UpstreamTimeout):
+            async with await client.send(outgoing("POST", body=endless(), length=7)) as answer:
+                await until(lambda: reading)
+                while how != "is left" and await answer.read():
+                    pass
+        assert not reading
+        assert state(client) == (0, 0)
+
+
+async def test_an_empty_piece_is_not_the_end_of_a_body() -> None:
+    """In chunks it would look like it."""
+    async with backend_with(answering(OK)) as backend, upstream(backend.url) as client:
+        assert await ask(client, outgoing("POST", body=pieces(b"abc", b"", b"def"))) == b"ok"
+        assert backend.requests[0].body == b"abcdef"
+
+
 # Time.
 
 
