@@ -58,6 +58,20 @@ class OnDeadline(StrEnum):
     QUOTE = "quote"
 
 
+class OnLate(StrEnum):
+    """What a settlement that comes after its hold has expired may still do."""
+
+    NONE = "none"
+    CHARGE = "charge"
+
+
+class Overrun(StrEnum):
+    """What becomes of a true cost above the hold that the account has no credits for."""
+
+    CAP = "cap"
+    OVERDRAFT = "overdraft"
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """What one call of a model costs.

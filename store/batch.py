@@ -11,14 +11,20 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from policies.spending import DEFAULT_ORDER, SpendOrder
 from store.loading import load
 from store.verbs import Outcome, Verb
 from store.writing import write
 
 
-def run_batch(connection: Connection, verbs: Sequence[Verb], clock: Callable[[Connection], datetime]) -> list[Outcome]:
+def run_batch(
+    connection: Connection,
+    verbs: Sequence[Verb],
+    clock: Callable[[Connection], datetime],
+    order: SpendOrder = DEFAULT_ORDER,
+) -> list[Outcome]:
     """The answers to `verbs`, in their order, with all effects written in the transaction of `connection`."""
-    book = load(connection, verbs, clock)
+    book = load(connection, verbs, clock, order)
     outcomes = [book.apply(verb) for verb in verbs]
     write(connection, book)
     return outcomes

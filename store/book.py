@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from policies.holds import HoldState, may_move
+from policies.holds import HoldState, may_charge_late, may_move
+from policies.spending import DEFAULT_ORDER, SpendOrder
 from policies.terms import AccountId, Funding, HoldId, OnDeadline
 from store.columns import json_text, json_value, to_micros
 from store.credit_book import CreditBook
@@ -25,6 +26,7 @@ from store.verbs import (
     Deduct,
     Ended,
     Expire,
+    Extend,
     GrantCredits,
     Granted,
     Hold,
@@ -56,16 +58,16 @@ class Book:
     usage: list[tuple[HoldRow, Usage]] = field(default_factory=list)
 
     @classmethod
-    def at(cls, now: datetime) -> Book:
-        """An empty book."""
-        return cls(now, CreditBook(to_micros(now)), QuotaBook(now))
+    def at(cls, now: datetime, order: SpendOrder = DEFAULT_ORDER) -> Book:
+        """An empty book, in which credits are spent in `order`."""
+        return cls(now, CreditBook(to_micros(now), order), QuotaBook(now))
 
     def apply(self, verb: Verb) -> Outcome:
         """The answer to one verb, with its effect on the rows."""
         account = self.accounts.get(verb.account_id)
         if account is None:
             return Refused.UNKNOWN_ACCOUNT
-        self.credits.expire_lapsed(account)
+        self.credits.bring_up_to_date(account)
         match verb:
             case Reserve():
                 return self._reserve(account, verb)
@@ -83,6 +85,8 @@ class Book:
                 return self._give_back(account, hold, HoldState.RELEASED, verb.reason)
             case Expire():
                 return self._expire(account, hold)
+            case Extend():
+                return self._extend(account, hold, verb)
             case BindJob():
                 return self._bind(account, hold, verb)
             case Refund():
@@ -125,12 +129,23 @@ class Book:
             units=json_text(verb.request.units),
             job_id=None,
             on_deadline=verb.on_deadline,
-            deadline=to_micros(verb.deadline),
+            deadline=to_micros(self.now + verb.lasts),
+            on_late=verb.on_late,
+            overrun=verb.overrun,
             new=True,
         )
         self.holds[hold.id] = hold
         self.opened.append((hold, verb))
         return hold
+
+    def _extend(self, account: AccountRow, hold: HoldRow, verb: Extend) -> Outcome:
+        if hold.state is not HoldState.RESERVED:
+            return Refused.NOT_OPEN
+        deadline = to_micros(self.now + verb.lasts)
+        # A clock that was set back brings no deadline forward; a job has been given its own.
+        if deadline > hold.deadline and hold.job_id is None:
+            hold.deadline, hold.changed = deadline, True
+        return self._open(account, hold)
 
     def _bind(self, account: AccountRow, hold: HoldRow, verb: BindJob) -> Outcome:
         if hold.state is not HoldState.RESERVED:
@@ -139,18 +154,29 @@ class Book:
         if hold.job_id != verb.job_id and job in self.jobs:
             return Refused.JOB_TAKEN
         self.jobs.add(job)
-        hold.job_id, hold.deadline, hold.on_deadline = verb.job_id, to_micros(verb.deadline), verb.on_deadline
+        hold.job_id, hold.deadline, hold.on_deadline = verb.job_id, to_micros(self.now + verb.lasts), verb.on_deadline
         hold.changed = True
         return self._open(account, hold)
 
     def _settle(self, account: AccountRow, hold: HoldRow, verb: Settle) -> Outcome:
-        if not may_move(hold.state, HoldState.SETTLED):
-            return self._ended(account, hold, changed=False)
         wanted = hold.amount if verb.amount is None else verb.amount
         assert wanted >= 0, "measured usage is checked where it is read"
-        self._end(account, hold, HoldState.SETTLED, wanted, verb.reason)
+        if may_move(hold.state, HoldState.SETTLED):
+            self._end(account, hold, HoldState.SETTLED, wanted, verb.reason)
+        elif may_charge_late(hold.state, hold.on_late, charged=hold.late_at is not None):
+            self._charge_late(account, hold, wanted)
+        else:
+            return self._ended(account, hold, changed=False)
         self.usage.append((hold, verb.usage))
         return self._ended(account, hold, changed=True)
+
+    def _charge_late(self, account: AccountRow, hold: HoldRow, wanted: int) -> None:
+        """The hold stays expired. Its funds were given back, so what is charged is taken from what there is now."""
+        if hold.funding is Funding.QUOTA:
+            charged = self.quota.charge_late(hold, wanted)
+        else:
+            charged = self.credits.charge_late(account, hold, wanted)
+        hold.settled_amount, hold.late_at, hold.changed = charged, to_micros(self.now), True
 
     def _expire(self, account: AccountRow, hold: HoldRow) -> Outcome:
         if not may_move(hold.state, HoldState.EXPIRED):
@@ -179,7 +205,7 @@ class Book:
         hold.ended_at, hold.changed = to_micros(self.now), True
 
     def _refund(self, account: AccountRow, hold: HoldRow, verb: Refund) -> Outcome:
-        if hold.state is not HoldState.SETTLED:
+        if hold.state is not HoldState.SETTLED and hold.late_at is None:
             return Refused.NOT_SETTLED
         left = hold.settled_amount - hold.refunded_amount
         amount = left if verb.amount is None else verb.amount
@@ -201,6 +227,8 @@ class Book:
         earlier = self.credits.with_key(account, verb.key)
         if earlier is not None:
             return Granted(earlier.id, earlier.amount, self.credits.posted(account), changed=False)
+        if verb.expires_at is not None and verb.expires_at <= self.now:
+            return Refused.LAPSED
         self.credits.grant(account, verb)
         return Granted(verb.grant_id, verb.amount, self.credits.posted(account), changed=True)
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from policies.spending import DEFAULT_ORDER, SpendOrder
 from store.batch import run_batch
 from store.engine import Database, StoreUnavailable
 from store.verbs import Outcome, Release, Verb
@@ -34,8 +35,9 @@ class _Waiting:
 class Committer:
     """The queue of one process. `submit` from any task; `run` in exactly one."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, order: SpendOrder = DEFAULT_ORDER) -> None:
         self._database = database
+        self._order = order
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
@@ -87,7 +89,7 @@ class Committer:
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
         try:
             verbs = [waiting.verb for waiting in batch]
-            outcomes = await self._database.write(run_batch, verbs, self._database.now)
+            outcomes = await self._database.write(run_batch, verbs, self._database.now, self._order)
         except Exception as error:
             await self._failed(batch, error)
             return

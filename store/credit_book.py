@@ -1,7 +1,8 @@
 """The credits of the accounts in a Book: grants that are taken from in order, and entries that explain every change.
 
-Posted is what the grants have left, and the sum of the entries; what can be spent is posted less what open holds have
-taken. Nothing is taken that is not there, and nothing is given back elsewhere than where it came from.
+Posted is what the grants have left, less what is overdrawn, and the sum of the entries; what can be spent is posted,
+less what open holds have taken. Nothing is taken that is not there, but for an overrun whose route allows it, and
+nothing is given back elsewhere than where it came from.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from policies.terms import AccountId, HoldId
+from policies.spending import DEFAULT_ORDER, DEFAULT_PRIORITY, SpendOrder, spend_key
+from policies.terms import AccountId, HoldId, Overrun
 from store.columns import to_micros
 from store.rows import AccountRow, Entry, EntryKind, GrantRow, HoldRow, hold_total
-from store.verbs import GrantCredits, LacksCredits
+from store.verbs import GrantCredits, GrantSource, LacksCredits
 
 
 @dataclass(slots=True)
@@ -22,6 +24,7 @@ class CreditBook:
 
     now: int
     """Microseconds since 1970, as in the rows."""
+    order: SpendOrder = DEFAULT_ORDER
     grants: dict[int, GrantRow] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     _of_account: defaultdict[AccountId, list[GrantRow]] = field(default_factory=lambda: defaultdict(list))
@@ -37,10 +40,10 @@ class CreditBook:
 
     def posted(self, account: AccountRow) -> int:
         """What the account has, with what open holds have taken of it."""
-        return sum(grant.remaining + grant.held for grant in self._of_account[account.id])
+        return sum(grant.remaining + grant.held for grant in self._of_account[account.id]) - account.overdrawn
 
     def available(self, account: AccountRow) -> int:
-        return sum(grant.remaining for grant in self._of_account[account.id])
+        return sum(grant.remaining for grant in self._of_account[account.id]) - account.overdrawn
 
     def lapsing(self) -> set[AccountId]:
         """Accounts with a grant whose time is over, for which an entry may have to be appended."""
@@ -63,30 +66,37 @@ class CreditBook:
             )
         )
         self._post(account, EntryKind.GRANT, verb.amount, verb.description, grant_id=verb.grant_id)
+        self._repay(account)
 
     def take(self, account: AccountRow, amount: int) -> dict[str, Any] | LacksCredits:
-        """Move `amount` from remaining to held over the grants in spend order; all of it or nothing."""
-        grants = self._spendable(account)
-        available = sum(grant.remaining for grant in grants)
-        if available < amount:
-            return LacksCredits(amount, available)
+        """Move `amount` from remaining to held over the grants in spend order; all of it or nothing.
+
+        Who owes an overrun gets nothing, also of what costs nothing: the next overrun would be owed as well.
+        """
+        if account.overdrawn:
+            return LacksCredits(amount, -account.overdrawn)
+        available = self._available(account)
+        return {"grants": self._parts(account, amount)} if amount <= available else LacksCredits(amount, available)
+
+    def _parts(self, account: AccountRow, amount: int) -> list[list[int]]:
+        """Hold `amount` in the grants, which have it, and tell how much in each."""
         taken: list[list[int]] = []
-        for grant in sorted(grants, key=GrantRow.spend_order):
+        for grant in self._spendable(account):
             part = min(grant.remaining, amount)
             if part:
                 grant.remaining -= part
                 grant.held += part
                 taken.append([grant.id, part])
                 amount -= part
-        return {"grants": taken}
+        return taken
 
     def spend(self, account: AccountRow, hold: HoldRow, wanted: int) -> int:
         """Spend from the grants of a hold, first taken first; return what is over. Returns what was charged.
 
         A true cost above the hold takes the difference too, as far as the account has it: the caller has had the
-        service, and nobody is brought below zero for it.
+        service. What it has not is owed where the hold's rule says so; else nobody is brought below zero for it.
         """
-        self._hold_more(account, hold, wanted)
+        lent = self._hold_more(account, hold, wanted)
         to_spend = charged = min(wanted, hold_total(hold))
         for grant_id, part in hold.taken["grants"]:
             grant = self.grants[grant_id]
@@ -94,19 +104,60 @@ class CreditBook:
             grant.held -= part
             grant.remaining += part - spent
             to_spend -= spent
-        if charged:
-            self._post(account, EntryKind.USAGE, -charged, hold.model_key, hold_id=hold.id)
-        self.expire_lapsed(account)
+        if charged > lent:
+            self._post(account, EntryKind.USAGE, lent - charged, hold.model_key, hold_id=hold.id, still=lent)
+        if lent:
+            self._post(account, EntryKind.OVERRUN, -lent, hold.model_key, hold_id=hold.id, grant_id=hold.id)
+        self.bring_up_to_date(account)
         return charged
 
-    def _hold_more(self, account: AccountRow, hold: HoldRow, wanted: int) -> None:
-        """Add the overrun of a hold to what it took, as far as the account has it."""
-        if wanted <= hold.amount:
-            return
-        available = sum(grant.remaining for grant in self._spendable(account))
-        extra = self.take(account, min(wanted - hold.amount, available))
-        assert isinstance(extra, dict), "the overrun is at most what is available"
-        hold.taken = {"grants": hold.taken["grants"] + extra["grants"]}
+    def _hold_more(self, account: AccountRow, hold: HoldRow, wanted: int) -> int:
+        """Add the overrun of a hold to what it took, as far as the account has it; returns how much is lent to it."""
+        missing = wanted - hold.amount
+        if missing <= 0:
+            return 0
+        extra = self._parts(account, min(missing, self._available(account)))
+        missing -= sum(part for _, part in extra)
+        if missing and hold.overrun is Overrun.OVERDRAFT:
+            extra.append(self._lend(account, hold, missing))
+        else:
+            missing = 0
+        hold.taken = {"grants": hold.taken["grants"] + extra}
+        return missing
+
+    def _lend(self, account: AccountRow, hold: HoldRow, amount: int) -> list[int]:
+        """A grant of its own for what the account lacks: spent at once, owed until credits come in, and the place
+        where a refund goes. Request ids are grant ids nowhere else, so the hold's id is free for it.
+        """
+        self.add(
+            GrantRow(
+                id=hold.id,
+                account_id=account.id,
+                key=f"overrun:{hold.id}",
+                source=GrantSource.REFUND,
+                amount=amount,
+                remaining=0,
+                held=amount,
+                priority=DEFAULT_PRIORITY,
+                effective_at=self.now,
+                expires_at=None,
+                description=hold.model_key,
+            )
+        )
+        account.overdrawn += amount
+        account.changed = True
+        return [hold.id, amount]
+
+    def charge_late(self, account: AccountRow, hold: HoldRow, wanted: int) -> int:
+        """Spend what a hold has cost from what the account has now; what was held is given back long since."""
+        charged = min(wanted, self._available(account))
+        parts = self._parts(account, charged)
+        for grant_id, part in parts:
+            self.grants[grant_id].held -= part
+        hold.taken = {"grants": parts}
+        if charged:
+            self._post(account, EntryKind.LATE, -charged, hold.model_key, hold_id=hold.id)
+        return charged
 
     def refund(self, account: AccountRow, hold: HoldRow, amount: int, reason: str) -> None:
         """Refill the grants that a settled hold spent from, last spent first."""
@@ -124,7 +175,7 @@ class CreditBook:
             left -= back
         self._post(account, EntryKind.REFUND, amount, reason, hold_id=hold.id)
         # What went back to a grant that has lapsed meanwhile is not available.
-        self.expire_lapsed(account)
+        self.bring_up_to_date(account)
 
     def deduct(self, account: AccountRow, amount: int, description: str) -> LacksCredits | None:
         """Take credits away for good; nothing is taken where there are too few."""
@@ -136,16 +187,32 @@ class CreditBook:
         self._post(account, EntryKind.ADJUST, -amount, description)
         return None
 
-    def expire_lapsed(self, account: AccountRow) -> None:
-        """Book what has lapsed unspent. Done whenever an account is touched, so no job has to come first."""
+    def bring_up_to_date(self, account: AccountRow) -> None:
+        """Book what has lapsed unspent, and repay what is owed. Done whenever an account is touched, so no job has to
+        come first.
+        """
         for grant in self._of_account[account.id]:
             if grant.remaining and self._lapsed(grant):
                 lapsed, grant.remaining = grant.remaining, 0
                 self._post(account, EntryKind.EXPIRE, -lapsed, grant.description, grant_id=grant.id)
+        self._repay(account)
+
+    def _repay(self, account: AccountRow) -> None:
+        """What an overrun has left owed is paid from what has come in. The balance went down when it was charged."""
+        for grant in self._spendable(account) if account.overdrawn else ():
+            part = min(grant.remaining, account.overdrawn)
+            grant.remaining -= part
+            account.overdrawn -= part
+            account.changed = True
 
     def _spendable(self, account: AccountRow) -> list[GrantRow]:
+        """What a request may be paid from, in spend order."""
         grants = self._of_account[account.id]
-        return [grant for grant in grants if grant.remaining > 0 and grant.effective_at <= self.now]
+        found = [grant for grant in grants if grant.remaining > 0 and grant.effective_at <= self.now]
+        return sorted(found, key=spend_key(self.order)) if len(found) > 1 else found
+
+    def _available(self, account: AccountRow) -> int:
+        return sum(grant.remaining for grant in self._spendable(account))
 
     def _lapsed(self, grant: GrantRow) -> bool:
         return grant.expires_at is not None and grant.expires_at <= self.now
@@ -159,10 +226,10 @@ class CreditBook:
         *,
         hold_id: HoldId | None = None,
         grant_id: int | None = None,
+        still: int = 0,
     ) -> None:
-        """Append the entry of a change that was just made to the grants: no other change is there."""
+        """Append the entry of a change that was just made to the grants; `still` is made too, and its entry follows."""
         assert account.version is not None, "loading knows which accounts may get an entry"
         account.version += 1
-        self.entries.append(
-            Entry(account.id, account.version, kind, amount, self.posted(account), hold_id, grant_id, description)
-        )
+        balance = self.posted(account) + still
+        self.entries.append(Entry(account.id, account.version, kind, amount, balance, hold_id, grant_id, description))

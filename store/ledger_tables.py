@@ -57,10 +57,13 @@ holds = Table(
     Column("units", Json, nullable=False),
     Column("job_id", Text),
     Column("on_deadline", Text, nullable=False),
+    Column("on_late", Text, nullable=False, server_default="none"),
+    Column("overrun", Text, nullable=False, server_default="cap"),
     Column("deadline", Moment, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("ended_at", Moment),
     Column("end_reason", Text),
+    Column("late_at", Moment),
     CheckConstraint("amount >= 0 AND refunded_amount >= 0 AND refunded_amount <= settled_amount", name="amounts"),
 )
 """The id is the request's id as well: one request, one hold. `taken` is the exact provenance of the amount.

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from policies.holds import HoldState
-from policies.terms import AccountId, Funding, OnDeadline
+from policies.spending import SpendOrder
+from policies.terms import AccountId, Funding, OnDeadline, OnLate, Overrun
 from store.book import Book
 from store.columns import json_value
 from store.open_holds import Taken, taken_by_open_holds
@@ -23,11 +24,11 @@ from store.prepared import Reading
 from store.quota_rows import load_windows
 from store.rows import AccountRow, GrantRow, HoldRow, window_keys
 from store.tables import accounts, credit_grants, holds, ledger_entries
-from store.verbs import BindJob, Expire, GrantCredits, Refund, Release, Reserve, Settle, Verb
+from store.verbs import BindJob, Expire, Extend, GrantCredits, Refund, Release, Reserve, Settle, Verb
 
 _LOCK_ACCOUNTS = Reading(
     lambda lists: (
-        sa.select(accounts.c.id, accounts.c.revision)
+        sa.select(accounts.c.id, accounts.c.revision, accounts.c.overdrawn)
         .where(lists.has(accounts.c.id, "ids"))
         .order_by(accounts.c.id)
         .with_for_update()
@@ -37,11 +38,8 @@ _LOAD_VERSIONS = Reading(lambda lists: _newest_entries(lists.table("ids")))
 _HOLD_COLUMNS = [holds.c[name] for name in ("id", "account_id", "state", "funding", "amount", "settled_amount")] + [
     holds.c[name] for name in ("refunded_amount", "taken", "model_key", "route_id", "units", "job_id", "on_deadline")
 ]
-_LOAD_HOLDS = Reading(
-    lambda lists: sa.select(*_HOLD_COLUMNS, holds.c.deadline, holds.c.ended_at, holds.c.end_reason).where(
-        lists.has(holds.c.id, "ids")
-    )
-)
+_HOLD_ENDS = [holds.c[name] for name in ("deadline", "on_late", "overrun", "ended_at", "end_reason", "late_at")]
+_LOAD_HOLDS = Reading(lambda lists: sa.select(*_HOLD_COLUMNS, *_HOLD_ENDS).where(lists.has(holds.c.id, "ids")))
 _GRANT = credit_grants.c
 _GRANT_COLUMNS = [_GRANT[name] for name in ("id", "account_id", "key", "source", "amount", "unspent", "priority")] + [
     _GRANT[name] for name in ("effective_at", "expires_at", "description")
@@ -50,21 +48,23 @@ _LOAD_UNSPENT_GRANTS = Reading(
     lambda lists: sa.select(*_GRANT_COLUMNS).where(lists.has(_GRANT.account_id, "ids"), sa.text("NOT spent"))
 )
 _LOAD_GRANTS = Reading(lambda lists: sa.select(*_GRANT_COLUMNS).where(lists.has(_GRANT.id, "ids")))
-_OF_EXISTING_HOLDS = Settle | Release | Expire | BindJob | Refund
+_OF_EXISTING_HOLDS = Settle | Release | Expire | Extend | BindJob | Refund
 _STATES = {str(state): state for state in HoldState}
 _FUNDINGS = {str(funding): funding for funding in Funding}
 _RULES = {str(rule): rule for rule in OnDeadline}
 
 
-def load(connection: Connection, verbs: Sequence[Verb], clock: Callable[[Connection], datetime]) -> Book:
+def load(
+    connection: Connection, verbs: Sequence[Verb], clock: Callable[[Connection], datetime], order: SpendOrder
+) -> Book:
     """The book of these verbs, at a moment that is read after the locks are had.
 
     A node that waited for a lock must not decide with a moment from before its turn.
     """
     ids = sorted({verb.account_id for verb in verbs})
     locked = _LOCK_ACCOUNTS.rows(connection, {"ids": ids})
-    book = Book.at(clock(connection))
-    book.accounts = {account_id: AccountRow(account_id, revision) for account_id, revision in locked}
+    book = Book.at(clock(connection), order)
+    book.accounts = {row[0]: AccountRow(*row) for row in locked}
     wanted = [verb.hold_id for verb in verbs if isinstance(verb, _OF_EXISTING_HOLDS)]
     if wanted:
         book.holds = {row[0]: _hold(row) for row in _LOAD_HOLDS.rows(connection, {"ids": wanted})}
@@ -85,7 +85,7 @@ def _newest_entries(ids: sa.TableValuedAlias) -> sa.Select[Any]:
 
 def _hold(row: Sequence[Any]) -> HoldRow:
     number, account_id, state, funding, amount, settled, refunded, taken, model_key, route_id, units, job_id = row[:12]
-    rule, deadline, ended_at, end_reason = row[12:]
+    rule, deadline, on_late, overrun, ended_at, end_reason, late_at = row[12:]
     return HoldRow(
         id=number,
         account_id=account_id,
@@ -101,8 +101,11 @@ def _hold(row: Sequence[Any]) -> HoldRow:
         job_id=job_id,
         on_deadline=_RULES[rule],
         deadline=deadline,
+        on_late=OnLate(on_late),
+        overrun=Overrun(overrun),
         ended_at=ended_at,
         end_reason=end_reason,
+        late_at=late_at,
     )
 
 
@@ -150,7 +153,7 @@ def _load_windows(connection: Connection, book: Book, verbs: Sequence[Verb], tak
 
 def _load_versions(connection: Connection, book: Book, verbs: Sequence[Verb]) -> None:
     """The numbers of the newest entries of the accounts that may get another one."""
-    ids = {verb.account_id for verb in verbs if not isinstance(verb, Reserve)} | book.credits.lapsing()
+    ids = {verb.account_id for verb in verbs if not isinstance(verb, Reserve | Extend)} | book.credits.lapsing()
     posting = sorted(ids & book.accounts.keys())
     if posting:
         for account_id, version in _LOAD_VERSIONS.rows(connection, {"ids": posting}):

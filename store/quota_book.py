@@ -81,6 +81,14 @@ class QuotaBook:
             window.changed = window.changed or units > 0
         return units
 
+    def charge_late(self, hold: HoldRow, units: int) -> int:
+        """Use up to `units` of the windows of a hold that has expired, as far as they still have room."""
+        units = min(units, hold.amount, self.left(hold))
+        for window in self._of(hold):
+            window.used += units
+            window.changed = True
+        return units
+
     def refund(self, hold: HoldRow, units: int) -> None:
         for window in self._of(hold):
             window.used -= units

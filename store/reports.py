@@ -13,10 +13,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from policies.terms import AccountId, HoldId
+from policies.holds import HoldState, may_charge_late
+from policies.spending import DEFAULT_ORDER, SpendOrder, spend_key
+from policies.terms import AccountId, HoldId, OnLate
 from store.ids import first_id_at
 from store.open_holds import taken_by_open_holds
-from store.tables import credit_grants, holds, ledger_entries, usage_events
+from store.tables import accounts, credit_grants, holds, ledger_entries, usage_events
 
 Row = dict[str, Any]
 
@@ -28,9 +30,10 @@ _refunded = sa.func.coalesce(holds.c.refunded_amount, 0)
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """In micro-credits. `posted` is what grants have left, `pending` what open holds have taken of it.
+    """In micro-credits. `posted` is what grants have left, less what overruns have left owed; `pending` is what open
+    holds have taken of it.
 
-    `available` is what a new request may spend: grants that have lapsed do not count.
+    `available` is what a new request may spend: grants that have lapsed do not count, and what is owed is below zero.
     """
 
     posted: int
@@ -42,27 +45,26 @@ def balance(connection: Connection, account_id: int, now: datetime) -> Balance:
     columns = credit_grants.c
     query = sa.select(columns.id, columns.unspent, columns.effective_at, columns.expires_at)
     rows = connection.execute(query.where(columns.account_id == account_id, _UNSPENT)).all()
+    owed = connection.execute(sa.select(accounts.c.overdrawn).where(accounts.c.id == account_id)).scalar_one()
     taken = taken_by_open_holds(connection, [account_id])
-    available = sum(
+    spendable = sum(
         row.unspent - taken.grants[row.id]
         for row in rows
         if row.effective_at <= now and (row.expires_at is None or row.expires_at > now)
     )
-    return Balance(sum(row.unspent for row in rows), taken.credits[AccountId(account_id)], available)
+    posted = sum(row.unspent for row in rows) - owed
+    return Balance(posted, taken.credits[AccountId(account_id)], spendable - owed)
 
 
-def grants(connection: Connection, account_id: int) -> list[Row]:
-    """The grants that have anything left, in spend order: with what is `held` of it, and the `remaining` rest."""
-    columns = credit_grants.c
-    query = (
-        sa.select(credit_grants)
-        .where(columns.account_id == account_id, _UNSPENT)
-        .order_by(columns.priority, columns.expires_at.is_(None), columns.expires_at, columns.id)
-    )
+def grants(connection: Connection, account_id: int, order: SpendOrder = DEFAULT_ORDER) -> list[Row]:
+    """The grants that have anything left, in the order in which they are spent: with what is `held` of each, and the
+    `remaining` rest.
+    """
+    query = sa.select(credit_grants).where(credit_grants.c.account_id == account_id, _UNSPENT)
     held = taken_by_open_holds(connection, [account_id]).grants
     return [
-        {**row, "held": held[row["id"]], "remaining": row["unspent"] - held[row["id"]]}
-        for row in _rows(connection, query)
+        {**row._mapping, "held": held[row.id], "remaining": row.unspent - held[row.id]}
+        for row in sorted(connection.execute(query), key=spend_key(order))
     ]
 
 
@@ -126,14 +128,29 @@ class JobHold:
     job_id: str
     state: str
     units: dict[str, str]
+    on_late: str
+    late_at: datetime | None
+
+    @property
+    def can_be_charged(self) -> bool:
+        """Whether the end of the job still matters."""
+        state, charged = HoldState(self.state), self.late_at is not None
+        return state is HoldState.RESERVED or may_charge_late(state, OnLate(self.on_late), charged)
 
 
 def job_holds(connection: Connection, route_ids: Sequence[str], job_ids: Sequence[str]) -> list[JobHold]:
     """The holds bound to these jobs of these routes, whoever they belong to."""
     columns = holds.c
-    query = sa.select(columns.id, columns.account_id, columns.job_id, columns.state, columns.units).where(
-        columns.route_id.in_(route_ids), columns.job_id.in_(job_ids)
+    told = (
+        columns.id,
+        columns.account_id,
+        columns.job_id,
+        columns.state,
+        columns.units,
+        columns.on_late,
+        columns.late_at,
     )
+    query = sa.select(*told).where(columns.route_id.in_(route_ids), columns.job_id.in_(job_ids))
     return [JobHold(*row) for row in connection.execute(query)]
 
 

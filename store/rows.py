@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from math import inf
 from typing import Any
 
 from policies.holds import HoldState
-from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
+from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline, OnLate, Overrun
 
 
 class EntryKind(StrEnum):
@@ -20,6 +19,8 @@ class EntryKind(StrEnum):
 
     GRANT = "grant"
     USAGE = "usage"
+    OVERRUN = "overrun"
+    LATE = "late"
     REFUND = "refund"
     EXPIRE = "expire"
     ADJUST = "adjust"
@@ -31,7 +32,9 @@ class AccountRow:
 
     id: AccountId
     revision: int
+    overdrawn: int = 0
     version: int | None = None
+    changed: bool = False
 
 
 @dataclass(slots=True)
@@ -57,10 +60,6 @@ class GrantRow:
     @property
     def unspent(self) -> int:
         return self.remaining + self.held
-
-    def spend_order(self) -> tuple[int, float, int]:
-        """Lowest priority number first, then what expires soonest, then the oldest."""
-        return self.priority, inf if self.expires_at is None else self.expires_at, self.id
 
 
 WindowKey = tuple[AccountId, datetime, Metric]
@@ -120,8 +119,11 @@ class HoldRow:
     job_id: str | None
     on_deadline: OnDeadline
     deadline: int
+    on_late: OnLate
+    overrun: Overrun
     ended_at: int | None = None
     end_reason: str | None = None
+    late_at: int | None = None
     new: bool = False
     changed: bool = False
 

@@ -134,13 +134,17 @@ accounts = Table(
     Column("id", Id, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("revision", sa.BigInteger, nullable=False, default=0),
+    Column("overdrawn", sa.BigInteger, nullable=False, server_default="0"),
     Column("tags", Json, nullable=False),
     Column("frozen_at", Moment),
     Column("created_at", Moment, nullable=False),
+    CheckConstraint("overdrawn >= 0", name="overdrawn"),
 )
-"""`revision` counts changes of what a decision depends on. The row is also the lock of everything the account has.
+"""`revision` counts changes of what a decision depends on. `overdrawn` is what overruns have taken beyond the credits
+there were, and what has come in since has not made good yet. The row is also the lock of everything the account has.
 
-There is no balance here: it is what the grants have left. A request that pays therefore never writes this row.
+There is no balance here: it is what the grants have left, less what is overdrawn. A request that pays therefore never
+writes this row.
 """
 
 users = Table(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from policies.holds import HoldState
 from policies.quota import QuotaTerms
-from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
+from policies.spending import DEFAULT_PRIORITY
+from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline, OnLate, Overrun
 
 
 class GrantSource(StrEnum):
@@ -43,7 +44,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Take the quote aside, from the first of `fundings` that has enough. `revision` guards against stale decisions."""
+    """Take the quote aside, from the first of `fundings` that has enough. `revision` guards against stale decisions.
+
+    `lasts` counts from the moment of the transaction, by the clock that will judge the deadline.
+    """
 
     hold_id: HoldId
     account_id: AccountId
@@ -53,8 +57,10 @@ class Reserve:
     quota: int
     quota_terms: QuotaTerms | None
     request: Request
-    deadline: datetime
+    lasts: timedelta
     on_deadline: OnDeadline
+    on_late: OnLate = OnLate.NONE
+    overrun: Overrun = Overrun.CAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Take the true amount of a hold and give the rest back. None takes the quote."""
+    """Take the true amount of a hold and give the rest back. None takes the quote.
+
+    Of a hold that has expired meanwhile it is charged late, where the hold's rule says so.
+    """
 
     hold_id: HoldId
     account_id: AccountId
@@ -96,13 +105,22 @@ class Expire:
 
 
 @dataclass(frozen=True, slots=True)
+class Extend:
+    """A sign of life: an open hold lasts at least this long from now on. One that waits for a job keeps the job's."""
+
+    hold_id: HoldId
+    account_id: AccountId
+    lasts: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class BindJob:
-    """Tie an open hold to the backend's job, and give it until the job's deadline."""
+    """Tie an open hold to the backend's job, and give it as long as the job may last."""
 
     hold_id: HoldId
     account_id: AccountId
     job_id: str
-    deadline: datetime
+    lasts: timedelta
     on_deadline: OnDeadline
 
 
@@ -126,7 +144,7 @@ class GrantCredits:
     source: GrantSource
     key: str
     description: str
-    priority: int = 100
+    priority: int = DEFAULT_PRIORITY
     expires_at: datetime | None = None
 
 
@@ -139,7 +157,7 @@ class Deduct:
     description: str
 
 
-Verb = Reserve | Settle | Release | Expire | BindJob | Refund | GrantCredits | Deduct
+Verb = Reserve | Settle | Release | Expire | Extend | BindJob | Refund | GrantCredits | Deduct
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +206,17 @@ class Refused(StrEnum):
     UNKNOWN_ACCOUNT = "there is no such account"
     UNKNOWN_HOLD = "there is no such hold"
     NOT_OPEN = "the hold has ended already"
-    NOT_SETTLED = "only a settled hold can be refunded"
+    NOT_SETTLED = "only what was charged can be refunded"
     ABOVE_SETTLED = "more than what was settled and not refunded yet"
     NOT_DUE = "the hold's deadline has not passed"
     JOB_TAKEN = "another hold is bound to this job"
+    LAPSED = "credits cannot lapse in the past"
 
 
 @dataclass(frozen=True, slots=True)
 class LacksCredits:
+    """`current` is below zero when an overrun is still owed."""
+
     required: int
     current: int
 

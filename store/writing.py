@@ -14,11 +14,12 @@ from store.book import Book
 from store.columns import json_text, to_micros
 from store.prepared import Writing, inserting, updating
 from store.rows import Entry, GrantRow, HoldRow, WindowRow
-from store.tables import credit_grants, holds, ledger_entries, quota_windows, usage_events
+from store.tables import accounts, credit_grants, holds, ledger_entries, quota_windows, usage_events
 from store.verbs import Reserve, Usage
 
 Values = tuple[Any, ...]
 
+_UPDATE_ACCOUNTS = updating(accounts, ["overdrawn"])
 _INSERT_GRANTS = inserting(credit_grants)
 # Apart, since only the second one touches an index: most payments leave something of their grant.
 _SPEND_GRANTS, _TURN_GRANTS = updating(credit_grants, ["unspent"]), updating(credit_grants, ["unspent", "spent"])
@@ -28,9 +29,11 @@ _INSERT_WINDOWS, _UPDATE_WINDOWS = (
 )
 _INSERT_HOLDS, _INSERT_ENTRIES = inserting(holds), inserting(ledger_entries)
 _HOLD_CHANGES = ["state", "settled_amount", "refunded_amount", "taken", "job_id"]
-_HOLD_CHANGES += ["on_deadline", "deadline", "ended_at", "end_reason"]
-# A hold that is released or expired never changes again: the state table, once more, in SQL.
-_UPDATE_HOLDS = updating(holds, _HOLD_CHANGES, " AND state IN ('reserved', 'settled')")
+_HOLD_CHANGES += ["on_deadline", "deadline", "ended_at", "end_reason", "late_at"]
+# A hold that is released never changes again, nor an expired one that is not to be charged late: the state table, once
+# more, in SQL.
+_CHANGEABLE = " AND (state IN ('reserved', 'settled') OR (state = 'expired' AND on_late = 'charge'))"
+_UPDATE_HOLDS = updating(holds, _HOLD_CHANGES, _CHANGEABLE)
 _EVENT = usage_events.c
 # What the hold remembers of its request is taken from the hold, where it is stored already.
 _INSERT_USAGE = Writing(
@@ -46,6 +49,8 @@ _INSERT_USAGE = Writing(
 def write(connection: Connection, book: Book) -> None:
     """Everything that the verbs have changed, in the order in which one row refers to another."""
     now = to_micros(book.now)
+    indebted = [(row.id, row.overdrawn) for row in book.accounts.values() if row.changed]
+    _UPDATE_ACCOUNTS.run(connection, indebted)
     grants = [row for row in book.credits.grants.values() if row.unspent != row.stored]
     _INSERT_GRANTS.run(connection, [_grant_values(row, now) for row in grants if row.stored is None])
     turned = [row for row in grants if row.stored is not None and (row.stored == 0 or row.unspent == 0)]
@@ -110,6 +115,7 @@ def _hold_changes(row: HoldRow) -> Values:
         row.deadline,
         row.ended_at,
         row.end_reason,
+        row.late_at,
     )
 
 
@@ -135,10 +141,13 @@ def _hold_values(row: HoldRow, verb: Reserve, now: int) -> Values:
         row.units,
         row.job_id,
         str(row.on_deadline),
+        str(row.on_late),
+        str(row.overrun),
         row.deadline,
         now,
         row.ended_at,
         row.end_reason,
+        row.late_at,
     )
 
 

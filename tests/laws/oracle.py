@@ -13,14 +13,16 @@ from math import ceil
 
 from policies.holds import HoldState
 from policies.quota import QuotaTerms
-from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
+from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline, OnLate, Overrun
 from store.verbs import (
     BindJob,
     Deduct,
     Ended,
     Expire,
+    Extend,
     GrantCredits,
     Granted,
+    GrantSource,
     Hold,
     LacksCredits,
     LacksQuota,
@@ -90,6 +92,7 @@ class Ride:
     job: str | None = None
     deadline: datetime = datetime.max
     rule: OnDeadline = OnDeadline.RELEASE
+    late: bool = False
 
 
 class Oracle:
@@ -100,6 +103,7 @@ class Oracle:
         self.purses: dict[AccountId, list[Purse]] = {}
         self.rides: dict[HoldId, Ride] = {}
         self.spells: dict[tuple[AccountId, Metric], list[Spell]] = {}
+        self.owed: dict[AccountId, int] = {}
 
     # What can be counted.
 
@@ -125,7 +129,7 @@ class Oracle:
 
     def left(self, ride: Ride) -> int:
         if ride.funding is Funding.CREDITS:
-            return self.count(ride.verb.account_id, FREE)
+            return self.count(ride.verb.account_id, FREE) - self.owed.get(ride.verb.account_id, 0)
         return max(min(self.room(spell, spell.limit) for spell in ride.spells), 0)
 
     def room(self, spell: Spell, limit: int) -> int:
@@ -146,6 +150,12 @@ class Oracle:
         for purse in self.purses[account]:
             if purse.lapsed(self.now):
                 purse.coins = [GONE if coin == FREE else coin for coin in purse.coins]
+        for purse, index in self.spendable(account)[: self.owed.get(account, 0)]:
+            purse.coins[index] = GONE
+            self.owed[account] -= 1
+
+    def posted(self, account: AccountId) -> int:
+        return self.count(account, FREE, "held") - self.owed.get(account, 0)
 
     def _happen(self, verb: Verb) -> Outcome:
         if isinstance(verb, Reserve):
@@ -159,7 +169,9 @@ class Oracle:
             return Refused.UNKNOWN_HOLD
         match verb:
             case Settle():
-                return self._end(ride, HoldState.SETTLED, ride.amount if verb.amount is None else verb.amount)
+                wanted = ride.amount if verb.amount is None else verb.amount
+                may = ride.state is HoldState.EXPIRED and ride.verb.on_late is OnLate.CHARGE and not ride.late
+                return self._charge_late(ride, wanted) if may else self._end(ride, HoldState.SETTLED, wanted)
             case Release():
                 return self._end(ride, HoldState.RELEASED, 0)
             case Expire():
@@ -167,6 +179,12 @@ class Oracle:
                     return Refused.NOT_DUE
                 quote = ride.rule is OnDeadline.QUOTE
                 return self._end(ride, HoldState.SETTLED if quote else HoldState.EXPIRED, ride.amount if quote else 0)
+            case Extend():
+                if ride.state is not HoldState.RESERVED:
+                    return Refused.NOT_OPEN
+                if ride.job is None:
+                    ride.deadline = max(ride.deadline, self.now + verb.lasts)
+                return Hold(verb.hold_id, verb.account_id, ride.funding, ride.amount, self.left(ride))
             case BindJob():
                 return self._bind(ride, verb)
             case Refund():
@@ -178,16 +196,18 @@ class Oracle:
         if found is None:
             purses.append(Purse(verb, self.now, [FREE] * verb.amount))
         grant = found.grant if found else verb
-        balance = self.count(verb.account_id, FREE, "held")
+        balance = self.posted(verb.account_id)
         return Granted(grant.grant_id, grant.amount, balance, changed=found is None)
 
     def _deduct(self, verb: Deduct) -> Outcome:
         coins = self.spendable(verb.account_id)
+        if self.owed.get(verb.account_id):
+            return LacksCredits(verb.amount, -self.owed[verb.account_id])
         if len(coins) < verb.amount:
             return LacksCredits(verb.amount, len(coins))
         for purse, index in coins[: verb.amount]:
             purse.coins[index] = GONE
-        return Granted(0, -verb.amount, self.count(verb.account_id, FREE, "held"), changed=True)
+        return Granted(0, -verb.amount, self.posted(verb.account_id), changed=True)
 
     def _reserve(self, verb: Reserve) -> Outcome:
         if verb.revision != 0:
@@ -195,7 +215,7 @@ class Oracle:
         refusals: list[Outcome] = []
         for funding in verb.fundings:
             ride = Ride(verb, funding, verb.quota if funding is Funding.QUOTA else verb.credits)
-            ride.deadline, ride.rule = verb.deadline, verb.on_deadline
+            ride.deadline, ride.rule = self.now + verb.lasts, verb.on_deadline
             refusal = self._count_on_days(ride) if funding is Funding.QUOTA else self._take_coins(ride, ride.amount)
             if refusal is None:
                 self.rides[verb.hold_id] = ride
@@ -209,6 +229,8 @@ class Oracle:
 
     def _take_coins(self, ride: Ride, amount: int) -> LacksCredits | None:
         coins = self.spendable(ride.verb.account_id)
+        if owed := self.owed.get(ride.verb.account_id):
+            return LacksCredits(amount, -owed)
         if len(coins) < amount:
             return LacksCredits(amount, len(coins))
         for purse, index in coins[:amount]:
@@ -266,6 +288,8 @@ class Oracle:
             more = min(wanted - ride.amount, len(self.spendable(ride.verb.account_id)))
             if more > 0:
                 self._take_coins(ride, more)
+            if ride.verb.overrun is Overrun.OVERDRAFT:
+                self._lend(ride, wanted - len(ride.coins))
             for number, (purse, index) in enumerate(ride.coins):
                 purse.coins[index] = ("spent", ride.verb.hold_id) if number < wanted else FREE
             ride.state, ride.settled = state, min(wanted, len(ride.coins))
@@ -273,16 +297,38 @@ class Oracle:
         hold_id = ride.verb.hold_id
         return Ended(hold_id, ride.state, ride.funding, ride.settled, self.left(ride), changed)
 
+    def _lend(self, ride: Ride, missing: int) -> None:
+        """New coins, in a purse that is named like the ride, and a debt of as many."""
+        hold_id, account = ride.verb.hold_id, ride.verb.account_id
+        if missing > 0:
+            grant = GrantCredits(hold_id, account, missing, GrantSource.REFUND, f"overrun:{hold_id}", "")
+            purse = Purse(grant, self.now, [("held", hold_id)] * missing)
+            self.purses[account].append(purse)
+            ride.coins += [(purse, index) for index in range(missing)]
+            self.owed[account] = self.owed.get(account, 0) + missing
+
+    def _charge_late(self, ride: Ride, wanted: int) -> Outcome:
+        """From what is there now; the ride stays expired."""
+        if ride.funding is Funding.QUOTA:
+            ride.settled = min(wanted, ride.amount, self.left(ride))
+        else:
+            ride.coins = self.spendable(ride.verb.account_id)[:wanted]
+            ride.settled = len(ride.coins)
+            for purse, index in ride.coins:
+                purse.coins[index] = "spent", ride.verb.hold_id
+        ride.late = True
+        return Ended(ride.verb.hold_id, ride.state, ride.funding, ride.settled, self.left(ride), changed=True)
+
     def _bind(self, ride: Ride, verb: BindJob) -> Outcome:
         if ride.state is not HoldState.RESERVED:
             return Refused.NOT_OPEN
         if any(other.job == verb.job_id for other in self.rides.values() if other is not ride):
             return Refused.JOB_TAKEN
-        ride.job, ride.deadline, ride.rule = verb.job_id, verb.deadline, verb.on_deadline
+        ride.job, ride.deadline, ride.rule = verb.job_id, self.now + verb.lasts, verb.on_deadline
         return Hold(verb.hold_id, verb.account_id, ride.funding, ride.amount, self.left(ride))
 
     def _refund(self, ride: Ride, verb: Refund) -> Outcome:
-        if ride.state is not HoldState.SETTLED:
+        if ride.state is not HoldState.SETTLED and not ride.late:
             return Refused.NOT_SETTLED
         left = ride.settled - ride.refunded
         amount = left if verb.amount is None else verb.amount

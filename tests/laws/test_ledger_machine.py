@@ -28,7 +28,7 @@ from sqlalchemy import Connection
 
 from config.clock import utc_now
 from policies.quota import QuotaTerms
-from policies.terms import AccountId, Funding, HoldId, OnDeadline
+from policies.terms import AccountId, Funding, HoldId, OnDeadline, OnLate, Overrun
 from policies.windows import Calendar
 from store import reports
 from store.batch import run_batch
@@ -39,6 +39,7 @@ from store.verbs import (
     BindJob,
     Deduct,
     Expire,
+    Extend,
     GrantCredits,
     GrantSource,
     Outcome,
@@ -66,6 +67,7 @@ REQUEST = Request("user", None, "app:model", "generate", "route", "policy", "rul
 
 
 HAPPENINGS = {"reserve": 8, "settle": 4, "release": 2, "expire": 1, "refund": 4, "bind": 1, "grant": 2, "deduct": 1}
+HAPPENINGS |= {"extend": 1}
 """What happens, and how often in comparison."""
 
 CALENDARS = [
@@ -144,12 +146,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _verb(self, what: str, chance: random.Random) -> Verb:
         now, account = self.oracle.now, chance.choice(self.accounts)
-        ends = now + chance.choice([MINUTE, HOUR, DAY]), chance.choice(list(OnDeadline))
+        ends = chance.choice([MINUTE, HOUR, DAY]), chance.choice(list(OnDeadline))
         if what == "reserve" or (what not in ("grant", "deduct") and not self.oracle.rides):
             # Seldom on a decision that has become stale.
             revision = int(chance.random() < 0.03)
             price = chance.choice(FUNDINGS), chance.randint(0, 30), chance.randint(0, 6), self.plans[account]
-            return Reserve(HoldId(self._id()), account, revision, *price, REQUEST, *ends)
+            rules = chance.choice(list(OnLate)), chance.choice(list(Overrun))
+            return Reserve(HoldId(self._id()), account, revision, *price, REQUEST, *ends, *rules)
         if what == "grant":
             number, lapses = self._id(), chance.choice(LIVES)
             key = f"key {chance.randint(0, 9) if chance.random() < 0.2 else number}"
@@ -166,6 +169,7 @@ class LedgerMachine(RuleBasedStateMachine):
             "release": Release(hold_id, owner, "failed"),
             "expire": Expire(hold_id, owner),
             "refund": Refund(hold_id, owner, part, "sorry"),
+            "extend": Extend(hold_id, owner, ends[0]),
             "bind": BindJob(hold_id, owner, chance.choice("abcdefgh"), *ends),
         }
         return endings[what]
@@ -229,9 +233,9 @@ class LedgerMachine(RuleBasedStateMachine):
         }
         assert found["balances"] == {
             account: (
-                self.oracle.count(account, "free", "held"),
+                self.oracle.posted(account),
                 self.oracle.count(account, "held"),
-                len(self.oracle.spendable(account)),
+                len(self.oracle.spendable(account)) - self.oracle.owed.get(account, 0),
             )
             for account in self.accounts
         }

@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event
+from store.verify_grants import check_provenance
 
 from policies.terms import HoldId
 from store import reports
 from store.batch import run_batch
+from store.findings import Findings, Span
 from store.verbs import Hold, Settle, Usage, Verb
+from store.verify_accounts import check_balances
 from tests.store.till import CREDITS, NOON, QUOTA, Till, reserving, terms
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -98,6 +101,8 @@ def _reserve(connection: Connection, account_id: int) -> None:
     ("index", "query"),
     [
         ("ix_holds_open", reports.open_holds),
+        ("ix_holds_open", lambda connection, number: check_provenance(connection, Span(0, number, 1), Findings())),
+        ("ix_holds_open", lambda connection, number: check_balances(connection, Span(0, number, 1), Findings())),
         ("ix_credit_grants_unspent", reports.grants),
         ("ix_credit_grants_unspent", _reserve),
         ("ix_holds_open_of_account", _reserve),
@@ -109,7 +114,7 @@ async def test_queries_of_every_request_and_every_sweep_use_their_index(till: Ti
     """A partial index helps only where the database sees that its condition is met."""
     account = await till.account(100)
     for _ in range(3):
-        await till.hold(account, 1, deadline=NOON + timedelta(hours=1))
+        await till.hold(account, 1, lasts=timedelta(hours=1))
 
     plans = await till.database.write(_plans, lambda connection: query(connection, account))
     assert index in "\n".join(plans)

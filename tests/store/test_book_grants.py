@@ -6,7 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from policies.spending import SpendBy
 from policies.terms import HoldId
+from store import reports
 from store.verbs import GrantCredits, Granted, GrantSource, LacksCredits, Refused
 from tests.store.till import NOON, Till, reserving
 
@@ -27,6 +29,27 @@ async def test_grants_are_spent_by_priority_then_expiry_then_age(till: Till) -> 
         after = await till.grants(account)
         spent.append([index for index, pair in enumerate(before) if after[index] != pair])
     assert spent == [[3], [2], [1], [0], [4]]
+
+
+async def test_gifts_are_spent_before_purchases(till: Till) -> None:
+    """Of grants that lapse at the same time, or never."""
+    account = await till.account(10)
+    await till.grant(account, 10, source=GrantSource.PROMO)
+    await till.settled(account, 5)
+    assert await till.grants(account) == [(10, 0), (5, 0)]
+
+
+async def test_another_order_is_followed_everywhere(till: Till) -> None:
+    """By holds, overruns, deductions and reports alike."""
+    till.order = (SpendBy.SOURCE,)
+    account = await till.account()
+    await till.grant(account, 10, expires_at=NOON + HOUR)
+    await till.grant(account, 10, priority=200, source=GrantSource.PROMO)
+    await till.deduct(account, 1)
+    await till.settle(await till.hold(account, 2), 4)
+    assert await till.grants(account) == [(10, 0), (5, 0)]
+    rows = await till.database.read(reports.grants, account, till.order)
+    assert [row["source"] for row in rows] == ["promo", "purchase"]
 
 
 async def test_a_release_goes_back_to_exactly_the_grants_it_came_from(till: Till) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from policies.holds import HoldState
 from policies.terms import Funding, HoldId, OnDeadline
-from store.verbs import Ended, Expire, Hold, LacksCredits, Refund, Refused, Release, Settle, Usage
+from store.verbs import Ended, Expire, Extend, Hold, LacksCredits, Refund, Refused, Release, Settle, Usage
 from tests.store.till import NOON, Till, reserving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -93,7 +93,8 @@ async def test_a_hold_that_does_not_exist_cannot_end(till: Till) -> None:
     account = await till.account(100)
     nothing = HoldId(10**9), account
     verbs = [Settle(*nothing, None, Usage(), ""), Release(*nothing, ""), Expire(*nothing), Refund(*nothing, None, "")]
-    assert await till.run(*verbs) == [Refused.UNKNOWN_HOLD] * 4
+    verbs.append(Extend(*nothing, timedelta(minutes=1)))
+    assert await till.run(*verbs) == [Refused.UNKNOWN_HOLD] * 5
 
 
 async def test_nobody_ends_the_hold_of_another_account(till: Till) -> None:
@@ -226,7 +227,7 @@ async def test_a_request_id_is_never_used_again(till: Till) -> None:
 async def test_a_hold_does_not_expire_before_its_deadline(till: Till) -> None:
     """A sweeper that comes early changes nothing."""
     account = await till.account(100)
-    hold = await till.hold(account, 30, deadline=NOON + timedelta(seconds=1))
+    hold = await till.hold(account, 30, lasts=timedelta(seconds=1))
     assert await till.expire(hold) is Refused.NOT_DUE
     assert (await till.balance(account)).pending == 30
 
@@ -281,6 +282,49 @@ async def test_a_settlement_after_the_sweeper_does_not_bring_the_hold_back(till:
     await till.expire(hold)
     late = await till.settle(hold, 30)
     assert (late.state, late.charged, late.changed) == (HoldState.EXPIRED, 0, False)
+
+
+async def test_a_sign_of_life_gives_a_hold_time(till: Till) -> None:
+    """From the moment of the sign, and it changes nothing else."""
+    account = await till.account(100)
+    hold = await till.hold(account, 30, lasts=timedelta(minutes=10))
+    till.now = NOON + timedelta(minutes=9)
+    assert await till.extend(hold, timedelta(minutes=10)) == hold
+    till.now = NOON + timedelta(minutes=18)
+    assert await till.expire(hold) is Refused.NOT_DUE
+    till.now = NOON + timedelta(minutes=19)
+    assert (await till.expire(hold)).state is HoldState.EXPIRED
+
+
+async def test_a_sign_of_life_takes_no_time_away(till: Till) -> None:
+    """Neither a shorter one, nor one by a clock that was set back."""
+    account = await till.account(100)
+    hold = await till.hold(account, 30, lasts=timedelta(minutes=10))
+    await till.extend(hold, timedelta(minutes=1))
+    till.now = NOON - timedelta(days=1)
+    await till.extend(hold, timedelta(minutes=10))
+    till.now = NOON + timedelta(minutes=9)
+    assert await till.expire(hold) is Refused.NOT_DUE
+
+
+async def test_a_sign_of_life_before_the_sweeper_saves_an_overdue_hold(till: Till) -> None:
+    """A deadline alone ends nothing."""
+    account = await till.account(100)
+    hold = await till.hold(account, 30)
+    till.now = NOON + timedelta(hours=1)
+    assert await till.extend(hold) == hold
+    assert await till.expire(hold) is Refused.NOT_DUE
+
+
+@pytest.mark.parametrize("end", ["settle", "release", "expire"])
+async def test_a_sign_of_life_brings_no_hold_back(till: Till, end: str) -> None:
+    """Whoever sends it learns that the hold is over."""
+    account = await till.account(100)
+    hold = await till.hold(account, 30)
+    till.now = NOON + timedelta(hours=1)
+    await getattr(till, end)(hold)
+    assert await till.extend(hold) is Refused.NOT_OPEN
+    assert await till.rows("SELECT id FROM holds WHERE state = 'reserved'") == []
 
 
 async def test_a_usage_event_tells_the_whole_exchange(till: Till) -> None:

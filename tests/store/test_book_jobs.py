@@ -19,7 +19,7 @@ async def test_a_job_gives_its_hold_a_new_deadline_and_rule(till: Till) -> None:
     """The sweeper leaves it alone until the job's deadline has passed, and then follows the job's rule."""
     account = await till.account(100)
     hold = await till.hold(account, 30)
-    bound = await till.bind(hold, "job 1", deadline=NOON + timedelta(days=1), on_deadline=OnDeadline.QUOTE)
+    bound = await till.bind(hold, "job 1", lasts=timedelta(days=1), on_deadline=OnDeadline.QUOTE)
     assert bound == hold
     till.now = NOON + timedelta(hours=23)
     assert await till.expire(hold) is Refused.NOT_DUE
@@ -27,11 +27,21 @@ async def test_a_job_gives_its_hold_a_new_deadline_and_rule(till: Till) -> None:
     assert (await till.expire(hold)).charged == 30
 
 
+async def test_a_job_keeps_its_deadline(till: Till) -> None:
+    """A sign of life of the request that has started it, and that comes after, is not one of the job."""
+    account = await till.account(100)
+    hold = await till.hold(account, 30)
+    await till.bind(hold, "job 1", lasts=timedelta(minutes=1))
+    assert await till.extend(hold, timedelta(hours=1)) == hold
+    till.now = NOON + timedelta(minutes=1)
+    assert (await till.expire(hold)).state is HoldState.EXPIRED
+
+
 async def test_the_same_job_can_be_bound_again(till: Till) -> None:
     """Safe to repeat, in one batch and later."""
     account = await till.account(100)
     hold = await till.hold(account, 30)
-    bind = BindJob(hold.hold_id, account, "job 1", NOON + timedelta(hours=1), OnDeadline.RELEASE)
+    bind = BindJob(hold.hold_id, account, "job 1", timedelta(hours=1), OnDeadline.RELEASE)
     assert await till.run(bind, bind) == [hold, hold]
     assert await till.bind(hold, "job 1") == hold
 
@@ -48,7 +58,7 @@ async def test_one_job_has_one_hold(till: Till) -> None:
 async def test_a_job_of_another_account_is_taken(till: Till) -> None:
     """Also when both arrive in one batch."""
     one, other = await till.hold(await till.account(100), 30), await till.hold(await till.account(100), 30)
-    rule = NOON + timedelta(hours=1), OnDeadline.RELEASE
+    rule = timedelta(hours=1), OnDeadline.RELEASE
     outcomes = await till.run(*(BindJob(hold.hold_id, hold.account_id, "job 1", *rule) for hold in (one, other)))
     assert outcomes == [one, Refused.JOB_TAKEN]
     assert await till.bind(other, "job 1") is Refused.JOB_TAKEN

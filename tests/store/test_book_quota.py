@@ -75,7 +75,7 @@ async def test_a_day_ends_at_midnight_utc(till: Till) -> None:
 async def test_a_hold_ends_in_the_window_it_was_taken_from(till: Till, end: str) -> None:
     """After midnight too: the new day neither pays for the old one nor gets anything from it."""
     account = await till.account()
-    hold = await till.hold(account, quota=4, fundings=QUOTA, terms=terms(10, 100), deadline=MIDNIGHT)
+    hold = await till.hold(account, quota=4, fundings=QUOTA, terms=terms(10, 100), lasts=MIDNIGHT - till.now)
     till.now = MIDNIGHT + timedelta(hours=1)
     other = await till.hold(account, quota=1, fundings=QUOTA, terms=terms(10, 100))
     if end == "refund":
@@ -204,7 +204,7 @@ async def test_the_deadline_rule_quote_uses_quota_up(till: Till) -> None:
     """In the window of the reservation."""
     account = await till.account()
     hold = await till.hold(
-        account, quota=6, fundings=QUOTA, terms=terms(10), on_deadline=OnDeadline.QUOTE, deadline=MIDNIGHT
+        account, quota=6, fundings=QUOTA, terms=terms(10), on_deadline=OnDeadline.QUOTE, lasts=MIDNIGHT - till.now
     )
     till.now = MIDNIGHT
     assert (await till.expire(hold)).state is HoldState.SETTLED

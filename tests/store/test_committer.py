@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -40,8 +39,7 @@ async def _account(store: Store, credits: int = 1_000_000) -> AccountId:
 
 
 def _reserve(store: Store, account_id: AccountId, credits: int) -> Reserve:
-    deadline = utc_now() + timedelta(minutes=10)
-    return reserving(store.ids.next(), account_id, credits, deadline=deadline)
+    return reserving(store.ids.next(), account_id, credits)
 
 
 async def _rows(store: Store, statement: str) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ async def _use(till: Till, account: int, at: datetime, model: str, units: int, f
     till.now, request = at, replace(REQUEST, model_key=model)
     hold_id = first_id_at(at) + till.hold_id()
     paying = {"quota": units, "fundings": QUOTA, "terms": terms(1000)} if funding == "quota" else {"credits": units}
-    verb = reserving(hold_id, account, request=request, deadline=at + HOUR, **paying)  # type: ignore[arg-type]
+    verb = reserving(hold_id, account, request=request, lasts=HOUR, **paying)  # type: ignore[arg-type]
     await till.run(verb, Settle(HoldId(hold_id), verb.account_id, None, Usage(), "done"))
 
 
@@ -111,8 +111,8 @@ async def test_a_hold_is_shown_with_everything_it_remembers(till: Till) -> None:
 async def test_open_holds_are_listed_by_their_deadline(till: Till) -> None:
     """The soonest first, and no ended ones."""
     account = await till.account(100)
-    late = await till.hold(account, 1, deadline=NOON + 2 * HOUR)
-    soon = await till.hold(account, 1, deadline=NOON + HOUR, on_deadline=OnDeadline.QUOTE)
+    late = await till.hold(account, 1, lasts=2 * HOUR)
+    soon = await till.hold(account, 1, lasts=HOUR, on_deadline=OnDeadline.QUOTE)
     await till.settled(account, 1)
     rows = await till.database.read(reports.open_holds, 10)
     assert [row["id"] for row in rows] == [soon.hold_id, late.hold_id]

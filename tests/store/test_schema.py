@@ -11,15 +11,20 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
+import store
 from config.clock import utc_now
 from store.engine import Database, StoreUnavailable
 from store.opening import open_store
 from store.schema import SchemaOutdated, check_schema, migrate
-from store.tables import metadata
+from store.tables import accounts, holds, metadata
+from store.verify import verify
 
 
 async def _run(url: str, function: Any, *, write: bool = False) -> Any:
@@ -83,6 +88,55 @@ async def test_migrations_make_the_constraints_of_the_code(empty_database_url: s
     assert "reserved" in str(made["holds"])
 
 
+async def test_what_an_older_version_has_written_is_kept(empty_database_url: str) -> None:
+    """Accounts are remade on SQLite, where others refer to them: they do so afterwards, and are kept to it."""
+    await _run(empty_database_url, _first_schema, write=True)
+    values = "kind, posted, pending, version, revision, tags, created_at, may_overdraw"
+    await _run(
+        empty_database_url,
+        _execute(
+            f"INSERT INTO accounts (id, {values}) VALUES (7, 'user', 70, 20, 2, 5, '[\"vip\"]', 1, FALSE)",
+            "INSERT INTO users (id, account_id, created_at) VALUES ('ana', 7, 1)",
+            "INSERT INTO credit_grants VALUES (1, 7, 'k', 'bonus', 100, 50, 20, 100, 1, NULL, '', 1)",
+            "INSERT INTO ledger_entries VALUES (7, 1, 'grant', 100, 100, NULL, 1, '', 1)",
+            "INSERT INTO ledger_entries VALUES (7, 2, 'usage', -30, 70, 3, NULL, '', 1)",
+            _hold(2, "reserved", 20, 0, "NULL"),
+            _hold(3, "settled", 30, 30, "1"),
+            "INSERT INTO usage_events VALUES (3, 7, 'ana', NULL, 'a:b', '', '', 'credits', 30, 30, '', FALSE, 1, 1, 1)",
+        ),
+        write=True,
+    )
+    assert await migrate(empty_database_url) == ("0001", (await migrate(empty_database_url))[1])
+    assert [check for check in await _run(empty_database_url, verify) if check.breaches] == []
+    rows = await _run(empty_database_url, lambda connection: connection.execute(sa.select(accounts)).mappings().all())
+    assert (rows[0]["id"], rows[0]["posted"], rows[0]["overdrawn"], rows[0]["tags"]) == (7, 70, 0, ["vip"])
+    rules = await _run(empty_database_url, lambda connection: connection.execute(sa.select(*_RULES)).all())
+    assert [tuple(row) for row in rules] == [("none", "cap", None)] * 2
+    for statement in ("DELETE FROM accounts", "INSERT INTO users VALUES ('budi', 8, NULL, 1)"):
+        with pytest.raises(IntegrityError):
+            await _run(empty_database_url, _execute(statement), write=True)
+
+
+_RULES = holds.c.on_late, holds.c.overrun, holds.c.late_at
+
+
+def _first_schema(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(store.__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "0001")
+
+
+def _hold(number: int, state: str, amount: int, settled: int, ended_at: str) -> str:
+    columns = (
+        "id, account_id, user_id, state, funding, amount, settled_amount, refunded_amount, taken, model_key, action,"
+    )
+    columns += "route_id, policy_revision, rule, price_version, units, on_deadline, deadline, created_at, ended_at"
+    taken = f'{{"grants":[[1,{amount}]]}}'
+    values = f"{number}, 7, 'ana', '{state}', 'credits', {amount}, {settled}, 0, '{taken}', 'a:b', 'a',"
+    return f"INSERT INTO holds ({columns}) VALUES ({values} 'r', 'p', 'r', 1, '{{}}', 'release', 1, 1, {ended_at})"
+
+
 async def test_migrating_again_changes_nothing(empty_database_url: str) -> None:
     """The answer tells the schema before and after."""
     before, after = await migrate(empty_database_url)
@@ -108,8 +162,8 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_database_url: 
     assert (await migrate(empty_database_url))[0] is None
 
 
-def _execute(statement: str) -> Any:
-    return lambda connection: connection.execute(sa.text(statement))
+def _execute(*statements: str) -> Any:
+    return lambda connection: [connection.exec_driver_sql(statement) for statement in statements]
 
 
 async def test_a_database_without_schema_names_the_command(empty_database_url: str) -> None:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from policies.quota import QuotaTerms
+from policies.spending import DEFAULT_ORDER
 from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
 from store import quota_reports, reports
 from store.batch import run_batch
@@ -26,6 +27,7 @@ from store.verbs import (
     Deduct,
     Ended,
     Expire,
+    Extend,
     GrantCredits,
     Granted,
     GrantSource,
@@ -57,13 +59,14 @@ def reserving(
     terms: QuotaTerms | None = None,
     fundings: Sequence[Funding] = CREDITS,
     revision: int = 0,
-    deadline: datetime = NOON + timedelta(minutes=10),
+    lasts: timedelta = timedelta(minutes=10),
     on_deadline: OnDeadline = OnDeadline.RELEASE,
     request: Request = REQUEST,
+    **rules: Any,
 ) -> Reserve:
     """A Reserve with everything a test does not care about."""
     identity = HoldId(hold_id), AccountId(account_id), revision
-    return Reserve(*identity, tuple(fundings), credits, quota, terms, request, deadline, on_deadline)
+    return Reserve(*identity, tuple(fundings), credits, quota, terms, request, lasts, on_deadline, **rules)
 
 
 def terms(daily: int, monthly: int | None = None, version: int = 1, **more: Any) -> QuotaTerms:
@@ -76,11 +79,12 @@ class Till:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.now = NOON
+        self.order = DEFAULT_ORDER
         self._ids = count(1)
 
     async def run(self, *verbs: Verb) -> list[Outcome]:
         """The verbs in one transaction."""
-        return await self.database.write(run_batch, verbs, lambda _: self.now)
+        return await self.database.write(run_batch, verbs, lambda _: self.now, self.order)
 
     async def check(self) -> None:
         """Every law of the ledger holds."""
@@ -116,9 +120,10 @@ class Till:
         key: str | None = None,
         priority: int = 100,
         expires_at: datetime | None = None,
+        source: GrantSource = GrantSource.PURCHASE,
     ) -> Granted:
         number = next(self._ids)
-        source, key = GrantSource.PURCHASE, key or f"key {number}"
+        key = key or f"key {number}"
         return await self._one(GrantCredits(number, account_id, amount, source, key, "top-up", priority, expires_at))
 
     def hold_id(self) -> HoldId:
@@ -149,6 +154,9 @@ class Till:
     async def expire(self, hold: Hold) -> Any:
         return await self._one(Expire(hold.hold_id, hold.account_id))
 
+    async def extend(self, hold: Hold, lasts: timedelta = timedelta(minutes=10)) -> Any:
+        return await self._one(Extend(hold.hold_id, hold.account_id, lasts))
+
     async def refund(self, hold: Hold, amount: int | None = None) -> Any:
         return await self._one(Refund(hold.hold_id, hold.account_id, amount, "sorry"))
 
@@ -156,7 +164,7 @@ class Till:
         return await self._one(Deduct(account_id, amount, "correction"))
 
     async def bind(self, hold: Hold, job_id: str, **details: Any) -> Any:
-        details = {"deadline": NOON + timedelta(hours=1), "on_deadline": OnDeadline.RELEASE} | details
+        details = {"lasts": timedelta(hours=1), "on_deadline": OnDeadline.RELEASE} | details
         return await self._one(BindJob(hold.hold_id, hold.account_id, job_id, **details))
 
     async def balance(self, account_id: AccountId) -> reports.Balance:

@@ -24,9 +24,9 @@ CREDITS, QUOTA = 10, 1
 
 def _reserve(store: Store, account_id: int, fundings: tuple[Funding, ...], daily: int) -> Reserve:
     request = Request("user", None, "app:model", "generate", "route", "policy", "rule", 1)
-    terms, deadline = QuotaTerms(daily, 10**6, 1), utc_now() + timedelta(minutes=10)
+    terms, lasts = QuotaTerms(daily, 10**6, 1), timedelta(minutes=10)
     identity = store.ids.next(), AccountId(account_id), 0
-    return Reserve(*identity, fundings, CREDITS, QUOTA, terms, request, deadline, OnDeadline.RELEASE)
+    return Reserve(*identity, fundings, CREDITS, QUOTA, terms, request, lasts, OnDeadline.RELEASE)
 
 
 async def admit(url: str, account_id: int, count: int) -> None:
