@@ -138,6 +138,10 @@ class Route(Settings):
     """When the client leaves mid-answer: settle what was measured so far (else the quote), the quote, or nothing."""
     on_crash: Literal["release", "quote"] = "release"
     """What becomes of the hold when Farebox itself died after forwarding."""
+    on_late: Literal["none", "charge"] = "none"
+    """When the true usage becomes known after the hold has expired: nothing, or charge it from what there is then."""
+    overrun: Literal["cap", "overdraft"] = "cap"
+    """When the true cost is above the hold and the credits left: take those, or also let the account owe the rest."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from config.credits import Credits
+from config.deadlines import deadline_problems
 from config.documents import read_document
 from config.extractors import Number, ProductSource, Settings, Source
 from config.findings import InvalidDocument, did_you_mean
@@ -125,8 +127,8 @@ class Limits(Settings):
     """Bytes of one header line or request line: large tokens and cookies fit."""
     body_timeout: Duration = timedelta(seconds=30)
     """For what is read ahead of a body, and for each piece of one that is streamed; a slower one is refused."""
-    request_deadline: Duration = timedelta(hours=1)
-    """After this a hold whose request never reported back is resolved; longer than the longest request."""
+    request_deadline: Duration = timedelta(minutes=10)
+    """How long a hold lasts without a sign of life from its request's process; longer than backends may be silent."""
 
 
 class Log(Settings):
@@ -151,6 +153,8 @@ class FareboxSettings(Settings):
     """How callers prove who they are."""
     accounts: Accounts = Accounts()
     """What new accounts start with."""
+    credits: Credits = Credits()
+    """How credits are spent."""
     subscriptions: Subscriptions = Subscriptions()
     """How plans are paid."""
     upstreams: Annotated[dict[Identifier, Upstream], Field(min_length=1)]
@@ -215,6 +219,7 @@ def _cross_references(values: FareboxSettings) -> Iterable[tuple[PathKey, str, s
                 yield ("routes", index, "poll", "of", position), "unknown-route", message
         yield from _unknown_parameters(index, route)
     yield from _overlaps(values.routes)
+    yield from deadline_problems(values)
 
 
 def _unknown_parameters(index: int, route: Route) -> Iterable[tuple[PathKey, str, str]]:

@@ -61,6 +61,8 @@ GOOD: list[tuple[str, object]] = [
     ("upstreams.lumiku.url", "https://backend.internal:8443/base/path"),
     ("upstreams.lumiku.url", "http://[::1]:3000"),
     ("upstreams.lumiku.headers", {"X-Api-Key": "hunter2"}),
+    ("credits.spend_order", ["source"]),
+    ("credits.spend_order", ["source", "priority", "expiry"]),
     ("management.mount", ""),
     ("management.mount", "/farebox/api"),
     ("limits.peek", "64KiB"),
@@ -151,6 +153,10 @@ BAD: list[tuple[str, object]] = [
     ("limits.header", "0B"),
     ("limits.body_timeout", "fast"),
     ("limits.request_deadline", None),
+    ("credits.spend_order", []),
+    ("credits.spend_order", "expiry"),
+    ("credits.spend_order", ["age"]),
+    ("credits.spend_order", ["source", "source"]),
     ("log.level", "verbose"),
     ("log.format", "xml"),
 ]
@@ -225,6 +231,8 @@ BAD_ROUTES: list[tuple[Change, str]] = [
     ({"errors": "html"}, "expected 'origin', 'openai' or 'problem'"),
     ({"on_abort": "nothing"}, "'delivered', 'quote' or 'release'"),
     ({"on_crash": "delivered"}, "'release' or 'quote'"),
+    ({"on_late": "quote"}, "'none' or 'charge'"),
+    ({"overrun": "refuse"}, "'cap' or 'overdraft'"),
     ({"upstreem": "lumiku"}, "unknown key 'upstreem'; did you mean 'upstream'?"),
 ]
 
