@@ -1,4 +1,4 @@
-"""Verification, account by account: balances, entries, grants, quota windows and charges. Called by `store.verify`."""
+"""Verification, account by account: balances, entries, quota windows and charges. Called by `store.verify`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from policies.holds import HoldState
 from policies.terms import Funding, Metric
 from store.findings import MAX_LISTED, Findings, Span, sums_by
 from store.ids import id_text
+from store.open_holds import IS_OPEN
 from store.rows import EntryKind
 from store.tables import (
     accounts,
@@ -25,87 +25,75 @@ from store.tables import (
     usage_events,
 )
 
-_OPEN = holds.c.state == HoldState.RESERVED
 _BY_CREDITS = holds.c.funding == Funding.CREDITS
 _BY_QUOTA = holds.c.funding == Funding.QUOTA
 
 
+_LENT = sa.case((ledger_entries.c.kind == EntryKind.OVERRUN, -ledger_entries.c.amount), else_=0)
+"""What an entry took beyond the credits there were."""
+
+
 def check_balances(connection: Connection, span: Span, found: Findings) -> None:
-    """What accounts have left, against their entries."""
+    """What accounts have left, and what they owe, against their entries."""
     entries, grants = ledger_entries.c, credit_grants.c
-    counted = sa.select(entries.account_id, sa.func.count(), sa.func.min(entries.version), sa.func.max(entries.version))
-    booked = {
-        row[0]: row[1:]
-        for row in connection.execute(counted.where(span.has(entries.account_id)).group_by(entries.account_id))
-    }
-    totals = sums_by(connection, entries.account_id, span.has(entries.account_id), entries.amount)
+    versions = sa.func.count(), sa.func.min(entries.version), sa.func.max(entries.version)
+    sums = (*versions, sa.func.sum(entries.amount), sa.func.sum(_LENT))
+    counted = sa.select(entries.account_id, *sums).where(span.has(entries.account_id)).group_by(entries.account_id)
+    booked = {row[0]: row[1:] for row in connection.execute(counted)}
     unspent = sums_by(connection, grants.account_id, span.has(grants.account_id), grants.unspent)
-    for account_id in connection.scalars(
-        sa.select(accounts.c.id).where(span.has(accounts.c.id)).order_by(accounts.c.id)
-    ):
-        has, total = unspent.get(account_id, 0), totals.get(account_id, 0)
+    columns = sa.select(accounts.c.id, accounts.c.overdrawn)
+    for account_id, owed in connection.execute(columns.where(span.has(accounts.c.id)).order_by(accounts.c.id)):
+        count, first, last, total, lent = booked.get(account_id, (0, 1, 0, 0, 0))
+        has = unspent.get(account_id, 0) - owed
         if has != total:
             found.breach("balances", f"account {account_id}: grants have {has} left, entries {total}")
-        count, first, last = booked.get(account_id, (0, 1, 0))
         if count != last or first != 1:
             found.breach("entries", f"account {account_id}: {count} entries from {first} to {last}")
+        if owed > lent:
+            found.breach("available", f"account {account_id}: overdrawn {owed}, overruns {lent}")
         found.checked["entries"] += count
-    found.checked["balances"] += span.count
+    found.checked.update(dict.fromkeys(("balances", "available"), span.count))
     _check_entries(connection, span, found)
 
 
 def _check_entries(connection: Connection, span: Span, found: Findings) -> None:
-    """An entry that was changed or deleted shows in the balance of the next one."""
+    """An entry that was changed or deleted shows in the balance of the next one, or in what it names as its cause."""
     entries = ledger_entries.c
+    by_version: dict[str, Any] = {"partition_by": entries.account_id, "order_by": entries.version}
 
     def previous(column: sa.Column[int]) -> sa.ColumnElement[int]:
-        return sa.func.lag(column, 1, 0).over(partition_by=entries.account_id, order_by=entries.version)
+        return sa.func.lag(column, 1, 0).over(**by_version)
 
     expected_version = (previous(entries.version) + 1).label("expected_version")
     expected_balance = (previous(entries.balance_after) + entries.amount).label("expected_balance")
-    columns = (entries.account_id, entries.version, entries.balance_after, expected_version, expected_balance)
-    chain = sa.select(*columns).where(span.has(entries.account_id)).subquery().c
+    lent = sa.func.sum(_LENT).over(**by_version).label("lent")
+    columns = (entries.account_id, entries.version, entries.balance_after, expected_version, expected_balance, lent)
+    causeless = (~_names_its_cause()).label("causeless")
+    chain = sa.select(*columns, causeless).where(span.has(entries.account_id)).subquery().c
     broken = (chain.version != chain.expected_version) | (chain.balance_after != chain.expected_balance)
-    query = sa.select(chain.account_id, chain.version).where(broken).limit(MAX_LISTED)
-    for account_id, version in connection.execute(query):
-        found.breach("entries", f"account {account_id}: entry {version}")
+    below = chain.balance_after + chain.lent < 0
+    query = sa.select(chain.account_id, chain.version, (broken | chain.causeless).label("broken"), below.label("below"))
+    for row in connection.execute(query.where(broken | chain.causeless | below).limit(MAX_LISTED)):
+        for law, is_broken in (("entries", row.broken), ("available", row.below)):
+            if is_broken:
+                found.breach(law, f"account {row.account_id}: entry {row.version}")
 
 
-def check_grants(connection: Connection, span: Span, found: Findings) -> None:
-    """Grants against the entries that booked them."""
-    grants, entries = credit_grants.c, ledger_entries.c
-    booked = (
-        sa.select(entries.grant_id, sa.func.count().label("times"), sa.func.sum(entries.amount).label("amount"))
-        .where(span.has(entries.account_id), entries.kind == EntryKind.GRANT)
-        .group_by(entries.account_id, entries.grant_id)
-        .subquery()
-    )
-    wrong = booked.c.times.is_(None) | (booked.c.times != 1) | (booked.c.amount != grants.amount)
-    joined = credit_grants.outerjoin(booked, booked.c.grant_id == grants.id)
-    query = sa.select(grants.id).select_from(joined).where(span.has(grants.account_id), wrong).limit(MAX_LISTED)
-    for grant_id in connection.scalars(query):
-        found.breach("grants", f"grant {grant_id}: not booked once with its amount")
-    found.checked["grants"] += span.count
-
-
-def check_provenance(connection: Connection, span: Span, found: Findings) -> None:
-    """The parts that open holds took from grants, against their amounts and what the grants have left."""
-    grants = credit_grants.c
-    taken: Counter[int] = Counter()
-    query = sa.select(holds.c.id, holds.c.amount, holds.c.taken)
-    for row in connection.execute(query.where(_OPEN, _BY_CREDITS, span.has(holds.c.account_id))):
-        parts = row.taken["grants"]
-        for grant_id, part in parts:
-            taken[grant_id] += part
-        if sum(part for _, part in parts) != row.amount:
-            found.breach("provenance", f"hold {id_text(row.id)}: its parts are not its amount")
-        found.checked["provenance"] += 1
-    unspent_ones = sa.select(grants.id, grants.unspent).where(span.has(grants.account_id), sa.text("NOT spent"))
-    unspent = {row.id: row.unspent for row in connection.execute(unspent_ones)}
-    for grant_id, parts_taken in sorted(taken.items()):
-        if parts_taken > unspent.get(grant_id, 0):
-            has = unspent.get(grant_id, 0)
-            found.breach("provenance", f"grant {grant_id}: has {has} left, open holds have taken {parts_taken}")
+def _names_its_cause() -> sa.ColumnElement[bool]:
+    """Whether an entry has the sign of its kind, and names the hold and the grant that such an entry is about."""
+    entry = ledger_entries.c
+    of_hold, of_grant = entry.hold_id.is_not(None), entry.grant_id.is_not(None)
+    gives, takes = entry.amount > 0, entry.amount < 0
+    shapes = {
+        EntryKind.GRANT: gives & ~of_hold & of_grant,
+        EntryKind.USAGE: takes & of_hold & ~of_grant,
+        EntryKind.OVERRUN: takes & of_hold & of_grant,
+        EntryKind.LATE: takes & of_hold & ~of_grant,
+        EntryKind.REFUND: gives & of_hold & ~of_grant,
+        EntryKind.EXPIRE: takes & ~of_hold & of_grant,
+        EntryKind.ADJUST: takes & ~of_hold & ~of_grant,
+    }
+    return sa.or_(*(sa.and_(entry.kind == kind, shape) for kind, shape in shapes.items()))
 
 
 _Window = tuple[int, str, datetime]
@@ -117,7 +105,7 @@ def check_windows(connection: Connection, span: Span, found: Findings) -> None:
     taken = sa.type_coerce(holds.c.taken, sa.Text)
     in_open = (
         sa.select(holds.c.account_id, taken, sa.func.sum(holds.c.amount))
-        .where(_OPEN, _BY_QUOTA, span.has(holds.c.account_id))
+        .where(IS_OPEN, _BY_QUOTA, span.has(holds.c.account_id))
         .group_by(holds.c.account_id, taken)
     )
     events = usage_events.c
@@ -168,15 +156,21 @@ def _window_text(window: _Window) -> str:
 def check_charges(connection: Connection, span: Span, found: Findings) -> None:
     """Entries of holds against the holds, and against the usage events."""
     entries, events = ledger_entries.c, usage_events.c
-    is_charge, is_refund = entries.kind == EntryKind.USAGE, entries.kind == EntryKind.REFUND
+
+    def count(*kinds: EntryKind) -> sa.ColumnElement[int]:
+        return sa.func.sum(sa.case((entries.kind.in_(kinds), 1), else_=0))
+
+    is_charge = entries.kind.in_((EntryKind.USAGE, EntryKind.OVERRUN, EntryKind.LATE))
     charged = sa.case((is_charge, -entries.amount), else_=0)
     booked = (
         sa.select(
             entries.account_id,
             entries.hold_id,
-            sa.func.sum(sa.case((is_charge, 1), else_=0)).label("charges"),
+            count(EntryKind.USAGE, EntryKind.LATE).label("charges"),
+            count(EntryKind.OVERRUN).label("overruns"),
+            count(EntryKind.LATE).label("late"),
             sa.func.sum(charged).label("charged"),
-            sa.func.sum(sa.case((is_refund, entries.amount), else_=0)).label("refunded"),
+            sa.func.sum(sa.case((entries.kind == EntryKind.REFUND, entries.amount), else_=0)).label("refunded"),
         )
         .where(span.has(entries.account_id), entries.hold_id.is_not(None))
         .group_by(entries.account_id, entries.hold_id)
@@ -186,7 +180,9 @@ def check_charges(connection: Connection, span: Span, found: Findings) -> None:
         holds.c.id.is_(None)
         | (holds.c.account_id != booked.c.account_id)
         | ~_BY_CREDITS
-        | (booked.c.charges != 1)
+        | (booked.c.charges > 1)
+        | (booked.c.overruns > 1)
+        | ((booked.c.late > 0) != holds.c.late_at.is_not(None))
         | (booked.c.charged != holds.c.settled_amount)
         | (booked.c.refunded != holds.c.refunded_amount)
     )

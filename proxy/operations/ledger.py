@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from proxy.operations.operation import Answer, Arguments, Desk, Operation
-from store.verify import verify
+from store.verify import Check, verify
 
 
 class Verify(Arguments):
@@ -11,7 +13,11 @@ class Verify(Arguments):
 
 
 async def verify_ledger(desk: Desk, given: Verify) -> Answer:
-    checks = await desk.store.database.read(verify, desk.progress)
+    return told(await desk.store.database.read(verify, desk.progress))
+
+
+def told(checks: Sequence[Check]) -> Answer:
+    """The laws that were checked, and what breaks them: each breach on a line of its own, with the ids concerned."""
     return {
         "ok": not any(check.breaches for check in checks),
         "checks": [

@@ -12,7 +12,7 @@ import store.findings
 import store.verify
 from policies.subscription import GRACE_DEFAULT
 from policies.subscription_acts import cancel
-from policies.terms import AccountId
+from policies.terms import AccountId, OnLate, Overrun
 from store import catalogue, subscriptions
 from store.ids import id_text
 from store.verbs import Hold
@@ -33,6 +33,8 @@ PLAN = {
     "max_model_tier": "basic",
     "features": {},
 }
+
+AVAILABLE = "accounts.ck_accounts_available"
 
 REVISION = 3
 """Of the account of the scene, whose subscription has changed three times."""
@@ -83,11 +85,13 @@ async def test_a_sound_database_breaks_no_law(scene: Scene) -> None:
         "entries": 4,
         "grants": 1,
         "provenance": 1,
+        "spending": 2,
         "windows": 2,
         "rollover": 2,
         "charges": 1,
         "holds": 5,
         "usage": 5,
+        "keys": 1,
         "subscriptions": 1,
         "payments": 0,
     }
@@ -132,12 +136,121 @@ async def test_an_overdrawn_account_is_found(scene: Scene) -> None:
     assert breach.endswith("has 10 left, open holds have taken 20")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "kind = 'gift'",
+        "kind = 'adjust'",
+        "kind = 'late'",
+        "kind = 'expire'",
+        "hold_id = NULL",
+        "grant_id = 1",
+        "amount = 0, balance_after = balance_after + 30",
+    ],
+)
+async def test_an_entry_that_is_about_something_else_is_found(scene: Scene, change: str) -> None:
+    """Every kind of entry names what it is about, and has its sign."""
+    breaches = await scene.after(f"UPDATE ledger_entries SET {change} WHERE kind = 'usage'")
+    assert {"entries", "charges"} & set(breaches)
+
+
+async def test_a_debt_without_an_overrun_is_found(scene: Scene) -> None:
+    """What is owed was lent by an overrun that is booked."""
+    breaches = await scene.after("UPDATE accounts SET overdrawn = 10")
+    assert breaches["available"] == [f"account {scene.account}: overdrawn 10, overruns 0"]
+    assert "balances" in breaches
+
+
 async def test_a_grant_that_was_never_booked_is_found(scene: Scene) -> None:
     """Credits from nowhere, also when they are spent already."""
     columns = "id, account_id, key, source, amount, unspent, spent, priority, effective_at, description, created_at"
     values = "4711, {account}, 'stolen', 'bonus', 5, 0, TRUE, 1, 0, '', 0"
     breaches = await scene.after(f"INSERT INTO credit_grants ({columns}) VALUES ({values})")
-    assert breaches == {"grants": ["grant 4711: not booked once with its amount"]}
+    assert breaches == {
+        "grants": ["grant 4711: not booked once with its amount"],
+        "spending": [f"account {scene.account}: grants lost 5, deducted and repaid 0"],
+    }
+
+
+async def test_a_balance_that_was_below_zero_is_found(scene: Scene) -> None:
+    """Also long ago, and although it is right again now: nothing was lent to this account."""
+    breaches = await scene.after(
+        "UPDATE ledger_entries SET balance_after = -1, amount = amount - 111 WHERE version = 3",
+        "UPDATE ledger_entries SET amount = amount + 111 WHERE version = 4",
+    )
+    assert breaches["available"] == [f"account {scene.account}: entry 3"]
+
+
+async def test_an_overrun_and_a_late_charge_are_right(scene: Scene) -> None:
+    """What is owed was booked as such, what came late was charged once, and repayments and refunds add up."""
+    till, now = scene.till, {"revision": REVISION}
+    owing = await till.hold(scene.account, 10, overrun=Overrun.OVERDRAFT, **now)
+    late = await till.hold(scene.account, 10, on_late=OnLate.CHARGE, **now)
+    till.now += timedelta(hours=1)
+    await till.expire(late)
+    await till.settle(late, 15)
+    await till.settle(owing, 300)
+    await till.grant(scene.account, 50)
+    assert await scene.after() == {}
+    await till.refund(owing, 250)
+    await till.refund(late, 5)
+    assert await scene.after() == {}
+
+
+async def test_a_debt_that_was_forgiven_by_hand_is_found(scene: Scene) -> None:
+    """What an account owes is what was lent to it and not repaid."""
+    await scene.till.settle(await scene.till.hold(scene.account, 1, overrun=Overrun.OVERDRAFT, revision=REVISION), 500)
+    breaches = await scene.after("UPDATE accounts SET overdrawn = overdrawn - 1", without=AVAILABLE)
+    assert set(breaches) == {"available", "grants", "spending"}
+
+
+async def test_a_late_charge_without_its_mark_is_found(scene: Scene) -> None:
+    """It could be charged again."""
+    late = await scene.till.hold(scene.account, 10, on_late=OnLate.CHARGE, revision=REVISION)
+    scene.till.now += timedelta(hours=1)
+    await scene.till.expire(late)
+    await scene.till.settle(late)
+    breaches = await scene.after(f"UPDATE holds SET late_at = NULL WHERE id = {late.hold_id}")
+    assert set(breaches) == {"charges", "holds", "usage"}
+    breaches = await scene.after(f"UPDATE holds SET on_late = 'none' WHERE id = {late.hold_id}")
+    assert breaches == {"holds": [f"hold {id_text(late.hold_id)}: expired, 10 of 10"]}
+
+
+async def test_a_part_of_another_grant_is_found(scene: Scene) -> None:
+    """A settled hold that claims to have spent what it has not."""
+    other = await scene.till.account(5)
+    (grant,) = await scene.till.rows("SELECT id FROM credit_grants WHERE account_id = :id", id=other)
+    taken = f"""'{{{{"grants":[[{grant["id"]},30]]}}}}'"""
+    breaches = await scene.after(f"UPDATE holds SET taken = {taken} WHERE id = {{settled}}")
+    assert f"grant {grant['id']}: spent and lapsed 20 more than is gone" in breaches["spending"]
+    assert set(breaches) == {"spending"}
+
+
+async def test_credits_that_lapsed_before_their_time_are_found(scene: Scene) -> None:
+    """What an account loses by the clock, it loses at its moment."""
+    await scene.till.grant(scene.account, 5, expires_at=scene.till.now + timedelta(hours=1))
+    scene.till.now += timedelta(hours=2)
+    await scene.till.release(scene.open)
+    assert await scene.after() == {}
+    breaches = await scene.after("UPDATE credit_grants SET expires_at = expires_at * 2 WHERE amount = 5")
+    assert breaches == {"spending": [f"account {scene.account}: entry 6 lets credits lapse before their time"]}
+
+
+async def test_a_key_with_two_grants_is_found(scene: Scene) -> None:
+    """Should the constraint that forbids it ever be lost: a payment that was counted twice."""
+    breaches = await scene.after(
+        "CREATE TABLE unguarded AS SELECT * FROM credit_grants",
+        "ALTER TABLE credit_grants RENAME TO away",
+        "ALTER TABLE unguarded RENAME TO credit_grants",
+        "UPDATE credit_grants SET key = 'twice'",
+    )
+    assert breaches == {"keys": [f"account {scene.account}: more than one grant with the key 'twice'"]}
+
+
+async def test_a_job_with_two_holds_is_found(scene: Scene) -> None:
+    """Should the index that forbids it ever be lost: whoever settles one would settle the other with it."""
+    breaches = await scene.after("DROP INDEX uq_holds_job", "UPDATE holds SET job_id = 'j' WHERE amount >= 20")
+    assert breaches == {"keys": ["route route: more than one hold of the job 'j'"]}
 
 
 async def test_a_hold_that_took_from_a_spent_grant_is_found(scene: Scene) -> None:
@@ -231,13 +344,15 @@ async def test_a_charge_without_an_entry_is_found(scene: Scene) -> None:
 async def test_an_entry_of_the_wrong_hold_is_found(scene: Scene) -> None:
     """Charges name their hold."""
     breaches = await scene.after("UPDATE ledger_entries SET hold_id = {released} WHERE hold_id = {settled}")
-    assert breaches == {"charges": [f"hold {id_text(scene.released.hold_id)}: its entries have other amounts"]}
+    assert breaches["charges"] == [f"hold {id_text(scene.released.hold_id)}: its entries have other amounts"]
+    assert set(breaches) == {"charges", "spending"}
 
 
 async def test_a_refund_that_the_hold_does_not_know_is_found(scene: Scene) -> None:
     """Otherwise it could be refunded again."""
     breaches = await scene.after("UPDATE holds SET refunded_amount = 0 WHERE id = {settled}")
-    assert breaches == {"charges": [f"hold {id_text(scene.settled.hold_id)}: its entries have other amounts"]}
+    assert breaches["charges"] == [f"hold {id_text(scene.settled.hold_id)}: its entries have other amounts"]
+    assert set(breaches) == {"charges", "spending"}
 
 
 async def test_a_missing_usage_event_is_found(scene: Scene) -> None:
