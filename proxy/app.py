@@ -22,6 +22,7 @@ from config.clock import Clock, utc_now
 from config.findings import InvalidDocument
 from config.quantities import Address
 from config.settings import FareboxSettings, LoadedSettings
+from policies.spending import order_of
 from policies.terms import Catalogue
 from proxy.admin.app import build_admin
 from proxy.identity.identifier import Identifier
@@ -97,7 +98,8 @@ async def farebox(
     if findings:
         raise InvalidDocument(findings)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings.database_url, clock))
+        order = order_of(settings.values.credits.spend_order)
+        store = await stack.enter_async_context(open_store(settings.database_url, clock, spend_order=order))
         services = await _services(settings, store, clock)
         registry = CollectorRegistry()
         metrics = Metrics(registry)
@@ -109,7 +111,7 @@ async def farebox(
         management = Management(services)
         pipeline = Pipeline(services, Routes(settings.values.routes, upstreams), management, Recorder(metrics))
         stack.push_async_callback(pipeline.close)
-        await store.ledger.expire_overdue(clock())
+        await store.ledger.expire_overdue(await store.database.read(store.database.now))
         await stack.enter_async_context(_serving(pipeline, settings.values, public))
         if admin is not None:
             await stack.enter_async_context(_serving_admin(build_admin(services, metrics), admin))

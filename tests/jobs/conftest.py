@@ -64,7 +64,7 @@ class House:
             quota=amount,
             quota_terms=terms,
             request=Request("ana", None, "chat:small", "use", "chat", "rev", "rule", 1),
-            deadline=await self.store.database.read(self.store.database.now) + lasts,
+            lasts=lasts,
             on_deadline=on_deadline,
         )
         outcome = await self.store.ledger.reserve(verb)

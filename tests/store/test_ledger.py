@@ -6,11 +6,13 @@ import asyncio
 from datetime import datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from config.clock import utc_now
 from policies.holds import HoldState
 from policies.terms import AccountId, OnDeadline
-from store import reports
+from store import reports, tables
+from store.ids import id_text
 from store.opening import Store, open_store
 from store.users import ensure_user
 from store.verbs import BindJob, Ended, Granted, GrantSource, Hold, LacksCredits, Refunded, Refused, Settle, Usage
@@ -31,7 +33,7 @@ async def _hold(
     due: timedelta = timedelta(minutes=10),
     rule: OnDeadline = OnDeadline.RELEASE,
 ) -> Hold:
-    verb = reserving(store.ids.next(), account_id, credits, deadline=utc_now() + due, on_deadline=rule)
+    verb = reserving(store.ids.next(), account_id, credits, lasts=due, on_deadline=rule)
     hold = await store.ledger.reserve(verb)
     assert isinstance(hold, Hold)
     return hold
@@ -48,9 +50,7 @@ async def test_the_verbs_of_a_life(store: Store) -> None:
     granted = await store.ledger.grant(account, 100, GrantSource.PURCHASE, "payment 1", "top-up")
     assert isinstance(granted, Granted)
     hold = await _hold(store, account, 60)
-    bound = await store.ledger.bind_job(
-        BindJob(hold.hold_id, account, "job 1", utc_now() + timedelta(hours=1), OnDeadline.QUOTE)
-    )
+    bound = await store.ledger.bind_job(BindJob(hold.hold_id, account, "job 1", timedelta(hours=1), OnDeadline.QUOTE))
     assert bound == hold
     ended = await store.ledger.settle(Settle(hold.hold_id, account, 50, Usage(), "completed"))
     assert isinstance(ended, Ended)
@@ -64,9 +64,20 @@ async def test_the_verbs_of_a_life(store: Store) -> None:
 async def test_a_grant_may_lapse(store: Store) -> None:
     """With its own date, which the verb hands on."""
     account = await _account(store, 0)
-    await store.ledger.grant(account, 100, GrantSource.PROMO, "promo", "gift", expires_at=utc_now() + PAST)
-    verb = reserving(store.ids.next(), account, 1, deadline=utc_now())
-    assert await store.ledger.reserve(verb) == LacksCredits(1, 0)
+    ends = utc_now() + timedelta(days=1)
+    await store.ledger.grant(account, 100, GrantSource.PROMO, "promo", "gift", expires_at=ends, priority=7)
+    (grant,) = await store.database.read(reports.grants, account)
+    assert (grant["expires_at"], grant["priority"], grant["source"]) == (ends, 7, "promo")
+
+
+async def test_credits_do_not_lapse_before_they_are_granted(store: Store) -> None:
+    """A date that has passed is an answer and grants nothing; the key can be used again, and then stays used."""
+    account = await _account(store, 0)
+    gift = account, 100, GrantSource.PROMO, "promo", "gift"
+    assert await store.ledger.grant(*gift, expires_at=utc_now() + PAST) is Refused.LAPSED
+    assert await store.ledger.reserve(reserving(store.ids.next(), account, 1)) == LacksCredits(1, 0)
+    assert (await store.ledger.grant(*gift)).changed  # type: ignore[union-attr]
+    assert not (await store.ledger.grant(*gift, expires_at=utc_now() + PAST)).changed  # type: ignore[union-attr]
 
 
 async def test_the_sweeper_resolves_what_is_overdue_and_nothing_else(store: Store) -> None:
@@ -92,6 +103,22 @@ async def test_the_sweeper_takes_all_of_them_a_few_at_a_time(store: Store, monke
         await _hold(store, account, due=PAST)
     assert await store.ledger.expire_overdue(_soon()) == 15
     assert await store.ledger.expire_overdue(_soon()) == 0
+
+
+async def test_a_hold_that_cannot_be_resolved_stands_in_nobodys_way(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody's hand was in the tables: the sweeper says which hold it is, and ends all others, also those behind."""
+    monkeypatch.setattr("store.ledger.SWEEP_SIZE", 2)
+    account = await _account(store)
+    holds = [await _hold(store, account, due=timedelta(seconds=-10 + number)) for number in range(6)]
+    spoilt = {holds[number].hold_id for number in (0, 1, 3)}
+    taken = sa.update(tables.holds).where(tables.holds.c.id.in_(spoilt)).values(taken={"grants": [[4711, 10]]})
+    await store.database.write(lambda connection: connection.execute(taken))
+    assert await store.ledger.expire_overdue(_soon()) == 3
+    assert {row["id"] for row in await store.database.read(reports.open_holds, 10)} == spoilt
+    for hold_id in spoilt:
+        assert f"hold {id_text(hold_id)} is overdue and cannot be resolved" in caplog.text
 
 
 async def test_a_sweeper_whose_clock_is_ahead_ends_nothing_early(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
