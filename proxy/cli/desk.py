@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from config.clock import utc_now
 from config.settings import LoadedSettings
 from policies.rulebook import Rulebook
+from policies.spending import order_of
 from proxy.operations.operation import Desk, Progress, silent
 from store import catalogue
 from store.opening import open_store
@@ -16,7 +17,8 @@ from store.opening import open_store
 @asynccontextmanager
 async def open_desk(settings: LoadedSettings, progress: Progress = silent) -> AsyncIterator[Desk]:
     """A desk whose rulebook is the policy on disk. Raises StoreUnavailable and SchemaOutdated."""
-    async with open_store(settings.database_url, utc_now) as store:
+    order = order_of(settings.values.credits.spend_order)
+    async with open_store(settings.database_url, utc_now, spend_order=order) as store:
 
         async def rulebook() -> Rulebook:
             # Casbin is needed by two verbs of forty.

@@ -25,7 +25,7 @@ class Transaction(Shape):
     """Negative when credits were taken."""
     balance: Credits
     """After the movement, with credits that were reserved at that moment."""
-    type: Literal["usage", "purchase", "bonus", "plan", "promo", "refund", "adjust", "expire"]
+    type: Literal["usage", "overrun", "late", "purchase", "bonus", "plan", "promo", "refund", "adjust", "expire"]
     description: str
     reference_type: Literal["usage", "grant"] | None
     reference_id: str | None
@@ -68,7 +68,7 @@ async def credit_balance(services: Services, request: ApiRequest) -> CreditBalan
     balance, grants, newest = await services.store.database.read(
         lambda connection: (
             reports.balance(connection, account_id, now),
-            reports.grants(connection, account_id),
+            reports.grants(connection, account_id, services.store.spend_order),
             reports.entries(connection, account_id, None, 1),
         )
     )

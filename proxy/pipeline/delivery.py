@@ -8,7 +8,7 @@
 | an answer that accepts a job                | bound to the job, and left open                             |
 | any other complete answer                   | settled: by its usage, or by the quote where it states none |
 
-An exchange that lasts too long is cut, so that it always ends its hold itself and never finds it expired.
+While an exchange runs its hold is kept open (`proxy.pipeline.lease`), so that it always ends its hold itself.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from math import inf
+from contextlib import asynccontextmanager
 from time import perf_counter
 
 from aiohttp import web
@@ -30,6 +29,7 @@ from proxy.headers import HeaderList
 from proxy.pipeline import forwarding, jobs, settlement
 from proxy.pipeline.body import BodyCut
 from proxy.pipeline.exchange import Held, Routed
+from proxy.pipeline.lease import Lease
 from proxy.pipeline.metering import Reader, reader_for
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import (
@@ -60,9 +60,6 @@ log = logging.getLogger(__name__)
 
 ACCEPTING_S = 30
 """How long a backend may still take to accept a job after the stop signal. What it takes longer has its deadline."""
-
-LONGEST = 0.9
-"""Share of the request deadline after which an exchange is cut: the rest is for ending its hold."""
 
 
 class Delivery:
@@ -104,14 +101,14 @@ class Delivery:
         try:
             await jobs.observe(poll, routed, caller, reader.documents(), self._services.store)
         except StoreUnavailable as error:
-            log.error("what an answer on route %s says of jobs was not written down: %s", routed.route.id, error)
+            log.error("what an answer on route %s says of jobs is not written down yet: %s", routed.route.id, error)
 
     async def metered(self, held: Held) -> web.StreamResponse:
         """A request that is paid for."""
         if held.admitted.asked.routed.route.settings.job is None:
-            return await self._metered(held)
+            return await self._leased(held)
         # A backend that accepts a job is heard to the end even when the client leaves: the job runs all the same.
-        task = asyncio.create_task(self._metered(held))
+        task = asyncio.create_task(self._leased(held))
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
         try:
@@ -121,26 +118,27 @@ class Delivery:
             raise
 
     async def _send(self, routed: Routed, caller: Caller | None, held: Held | None = None) -> UpstreamAnswer:
-        """The head of an answer; a metered exchange is cut before its hold could expire."""
-        body, allow, total_s = forwarding.UNREAD, None, inf
-        if held is not None:
-            body, allow, total_s = held.admitted.asked.body, held.admitted.allow, self._seconds_left(held)
+        """The head of an answer."""
+        body, allow = (held.admitted.asked.body, held.admitted.allow) if held else (forwarding.UNREAD, None)
         started = perf_counter()
-        patience = forwarding.Patience(self._limits.body_timeout, total_s)
-        answer = await forwarding.send(routed, body, patience, caller, allow)
+        answer = await forwarding.send(routed, body, self._limits.body_timeout, caller, allow)
         self._recorder.upstream_answered(routed.route.id, perf_counter() - started)
         return answer
 
-    async def _metered(self, held: Held) -> web.StreamResponse:
+    async def _leased(self, held: Held) -> web.StreamResponse:
+        with Lease(self._services.store.ledger, held, self._limits.request_deadline) as lease:
+            return await self._metered(held, lease)
+
+    async def _metered(self, held: Held, lease: Lease) -> web.StreamResponse:
         asked = held.admitted.asked
-        async with self._ended_by(held, lambda: settlement.release_verb(held, "no answer")):
+        async with self._ended_by(held, lambda: settlement.release_verb(held, "no answer")), lease.in_time():
             answer = await self._send(asked.routed, held.admitted.caller, held)
         async with answer:
             if not 200 <= answer.status < 300:
                 return await self._failed(held, answer)
             pointers = [pointer for _, pointer in asked.routed.route.usage]
             reader = reader_for(answer.status, answer.headers, self._limits.measured, pointers)
-            return await (self._small if is_small(answer) else self._streamed)(held, answer, reader)
+            return await (self._small if is_small(answer) else self._streamed)(held, answer, reader, lease)
 
     async def _failed(self, held: Held, answer: UpstreamAnswer) -> web.StreamResponse:
         """A failed call costs nothing, and its answer passes as it is."""
@@ -148,14 +146,14 @@ class Delivery:
         headers = await self._outcome_of(held, self._services.store.ledger.end(verb))
         return await relay(held.admitted.asked.routed.incoming, answer, headers, None)
 
-    async def _small(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> web.StreamResponse:
+    async def _small(self, held: Held, answer: UpstreamAnswer, reader: Reader, lease: Lease) -> web.StreamResponse:
         """A short answer is read, settled and then sent: its headers state the true charge, durably taken."""
-        async with self._ended_by(held, lambda: settlement.release_verb(held, "answer cut")):
+        async with self._ended_by(held, lambda: settlement.release_verb(held, "answer cut")), lease.in_time():
             body = await read_all(answer, reader)
         headers = await self._outcome_of(held, self._end(held, answer, reader))
         return await write_small(held.admitted.asked.routed.incoming, answer, body, headers)
 
-    async def _streamed(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> web.StreamResponse:
+    async def _streamed(self, held: Held, answer: UpstreamAnswer, reader: Reader, lease: Lease) -> web.StreamResponse:
         """A long answer goes out as it comes in, and is settled before its end is sent."""
         incoming = held.admitted.asked.routed.incoming
 
@@ -167,22 +165,18 @@ class Delivery:
         async with self._ended_by(held, aborted), self._recorder.streaming():
             try:
                 response = await begin(incoming, answer, settlement.funding_headers(held.hold))
-                await pump(incoming, answer, response, reader, self._seconds_left(held))
+                await pump(incoming, answer, response, reader, lease)
             except ClientLeft as error:
                 if held.admitted.asked.routed.route.settings.job is None:
                     raise
-                await hear_out(answer, reader)
+                async with lease.in_time():
+                    await hear_out(answer, reader)
                 left = error
         await self._outcome_of(held, self._end(held, answer, reader))
         if left is not None:
             raise left
         await finish(response)
         return response
-
-    def _seconds_left(self, held: Held) -> float:
-        """How long the exchange may still last."""
-        passed = self._services.now() - held.admitted.asked.routed.incoming.received_at
-        return (self._limits.request_deadline * LONGEST - passed).total_seconds()
 
     @asynccontextmanager
     async def _ended_by(self, held: Held, verb: Callable[[], Settle | Release]) -> AsyncIterator[None]:
@@ -195,20 +189,18 @@ class Delivery:
             await self._outcome_of(held, ledger.end(verb()))
             raise
         except BaseException:
-            # The client has left. Nothing may be awaited any more, and nobody is there to be told. Where the store
-            # takes nothing in, the hold's deadline remains.
-            with suppress(StoreUnavailable):
-                ledger.end_soon(verb())
+            # The client has left. Nothing may be awaited any more, and nobody is there to be told.
+            ledger.end_soon(verb())
             raise
 
     async def _outcome_of(self, held: Held, ending: Awaitable[Hold | Ended | Refused]) -> HeaderList:
         """What the client is told about its hold. An answer that is there is not withheld because the store is not:
-        the hold then stays open, until its deadline.
+        the ledger ends the hold when it can, or its deadline does.
         """
         try:
             return settlement.headers_of(await ending)
         except StoreUnavailable as error:
-            log.error("hold %s stays open until its deadline: %s", id_text(held.hold.hold_id), error)
+            log.error("hold %s could not be ended yet: %s", id_text(held.hold.hold_id), error)
             return settlement.funding_headers(held.hold)
 
     async def _end(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> Hold | Ended | Refused:
@@ -217,14 +209,14 @@ class Delivery:
         documents = reader.documents()
         if routed.route.settings.job is not None:
             job_id = jobs.accepted_job(routed.route.settings.job, documents)
-            bound = await settlement.bind_job(held, job_id, store, now) if job_id is not None else None
+            bound = await settlement.bind_job(held, job_id, store) if job_id is not None else None
             if bound is not None and bound is not Refused.JOB_TAKEN:
                 return bound
             problem = "no job id" if job_id is None else "the id of another account's job"
             log.warning("%s in the answer on route %s; the quote is charged", problem, routed.route.id)
         measured = settlement.measure(held, documents, complete=True)
         latency = now - routed.incoming.received_at
-        ended = await store.ledger.settle(settlement.settle_verb(held, measured, answer.status, latency, "answered"))
+        ended = await store.ledger.end(settlement.settle_verb(held, measured, answer.status, latency, "answered"))
         self._recorder.settled(held, ended)
         return ended
 

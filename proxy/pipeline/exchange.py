@@ -83,10 +83,14 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Its price is taken aside, durably. From here on, something has to end the hold."""
+    """Its price is taken aside, durably. From here on, something has to end the hold.
+
+    `asked_at` is the moment of the event loop at which the ledger was asked: the hold's deadline counts from later.
+    """
 
     admitted: Admitted
     hold: Hold
+    asked_at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import NamedTuple
 
 from policies.callers import Caller
 from policies.evaluate import Allow
@@ -24,17 +23,10 @@ BUSY_S = 1
 """When to try again where a backend is busy: exchanges end all the time."""
 
 
-class Patience(NamedTuple):
-    """For each piece of a body that is streamed, and for the whole exchange in seconds."""
-
-    piece: timedelta
-    total_s: float
-
-
 async def send(
-    routed: Routed, body: Body, patience: Patience, caller: Caller | None, allow: Allow | None
+    routed: Routed, body: Body, patience: timedelta, caller: Caller | None, allow: Allow | None
 ) -> UpstreamAnswer:
-    """The head of the backend's answer.
+    """The head of the backend's answer; `patience` is for each piece of a body that is streamed.
 
     Raises UpstreamUnreachable, UpstreamBusy, UpstreamTimeout or UpstreamBroken, and BodyCut where the client is to
     blame.
@@ -47,9 +39,9 @@ async def send(
     if caller is not None:
         headers += _identity(caller, allow)
     headers.append(("X-Request-Id", incoming.id_text))
-    payload, length = outgoing_body(incoming, body, patience.piece)
+    payload, length = outgoing_body(incoming, body, patience)
     repeatable = payload is None and incoming.method in SAFE and allow is None
-    outgoing = Outgoing(incoming.method, incoming.target.raw, headers, payload, length, repeatable, patience.total_s)
+    outgoing = Outgoing(incoming.method, incoming.target.raw, headers, payload, length, repeatable)
     return await routed.route.upstream.send(outgoing)
 
 

@@ -17,7 +17,7 @@ from proxy.strict_json import Unreadable, find, tokens
 from store.ledger import Ledger
 from store.opening import Store
 from store.reports import JobHold, job_holds
-from store.verbs import Settle, Usage
+from store.verbs import Release, Settle, Usage
 
 MAX_JOB_ID = 200
 MAX_ITEMS = 1000
@@ -46,15 +46,15 @@ async def observe(poll: Poll, routed: Routed, caller: Caller, documents: Sequenc
     if not ended:
         return
     for hold in await store.database.read(job_holds, poll.of, list(ended)):
-        if hold.state == "reserved" and hold.account_id == caller.account.account_id:
+        if hold.can_be_charged and hold.account_id == caller.account.account_id:
             await _end(hold, ended[hold.job_id] in poll.completed, store.ledger)
 
 
 async def _end(hold: JobHold, completed: bool, ledger: Ledger) -> None:
     if completed:
-        await ledger.settle(Settle(hold.hold_id, hold.account_id, None, Usage(hold.units), "job completed"))
+        await ledger.end(Settle(hold.hold_id, hold.account_id, None, Usage(hold.units), "job completed"))
     else:
-        await ledger.release(hold.hold_id, hold.account_id, "job failed")
+        await ledger.end(Release(hold.hold_id, hold.account_id, "job failed"))
 
 
 def _job_states(poll: Poll, routed: Routed, document: Any) -> Iterable[tuple[str, str]]:

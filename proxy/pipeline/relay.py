@@ -6,7 +6,7 @@ and nobody mistakes a client that left for a fault.
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import nullcontext
 from types import TracebackType
 
 from aiohttp import HttpVersion11, web
@@ -15,6 +15,7 @@ from aiohttp.http_writer import StreamWriter
 from proxy.errors import Answer
 from proxy.headers import HeaderList, end_to_end, lines_bytes
 from proxy.pipeline.exchange import Incoming
+from proxy.pipeline.lease import Lease
 from proxy.pipeline.metering import Reader
 from proxy.upstream.client import UpstreamAnswer, UpstreamBroken, UpstreamTimeout
 
@@ -155,17 +156,19 @@ async def pump(
     answer: UpstreamAnswer,
     response: web.StreamResponse,
     reader: Reader | None,
-    seconds: float | None = None,
+    lease: Lease | None = None,
 ) -> None:
-    """Pieces passed on as they arrive, for at most `seconds`; a slow client holds the backend back."""
+    """Pieces passed on as they arrive, as long as `lease` lasts; a slow client holds the backend back."""
     try:
-        async with asyncio.timeout(seconds):
+        async with lease.in_time(piecewise=True) if lease is not None else nullcontext():
             while piece := await answer.read():
                 if reader is not None:
                     reader.feed(piece)
                 with _client_may_leave(response):
                     await response.write(piece)
-    except (UpstreamBroken, UpstreamTimeout, TimeoutError) as error:
+                if lease is not None:
+                    lease.moved = True
+    except (UpstreamBroken, UpstreamTimeout) as error:
         raise cut(incoming.request, response) from error
 
 

@@ -7,10 +7,12 @@ never decided from memory alone: whoever has just subscribed is not told to subs
 
 from __future__ import annotations
 
+import asyncio
+
 from policies.callers import Caller
 from policies.evaluate import Allow, evaluate
 from policies.refusals import Refusal, account_frozen, insufficient_credits, quota_exceeded, store_unavailable
-from policies.terms import OnDeadline
+from policies.terms import OnDeadline, OnLate, Overrun
 from proxy.pipeline.exchange import Admitted, Asked, Held, Incoming
 from proxy.services import Services
 from store.verbs import Hold, LacksCredits, LacksQuota, Refused, Request, Reserve
@@ -35,19 +37,20 @@ async def reserve(asked: Asked, caller: Caller | Refusal, services: Services) ->
         allow = evaluate(caller, asked.model_key, asked.units, rulebook, services.now())
         if isinstance(allow, Allow):
             admitted = Admitted(asked, caller, allow, rulebook)
+            asked_at = asyncio.get_running_loop().time()
             outcome = await services.store.ledger.reserve(_verb(admitted, services))
             if outcome is not Refused.STALE:
-                return _held(admitted, outcome)
+                return _held(admitted, outcome, asked_at)
         elif fresh:
             return allow
         caller, fresh = await identify(asked.routed.incoming, services, fresh=True), True
     return store_unavailable()
 
 
-def _held(admitted: Admitted, outcome: Hold | LacksCredits | LacksQuota | Refused) -> Held | Refusal:
+def _held(admitted: Admitted, outcome: Hold | LacksCredits | LacksQuota | Refused, asked_at: float) -> Held | Refusal:
     match outcome:
         case Hold():
-            return Held(admitted, outcome)
+            return Held(admitted, outcome, asked_at)
         case LacksCredits():
             return insufficient_credits(outcome.required, outcome.current)
         case LacksQuota():
@@ -82,6 +85,8 @@ def _verb(admitted: Admitted, services: Services) -> Reserve:
         quota=allow.quote.quota,
         quota_terms=allow.account.quota_terms,
         request=request,
-        deadline=services.now() + services.settings.values.limits.request_deadline,
+        lasts=services.settings.values.limits.request_deadline,
         on_deadline=OnDeadline(route.on_crash),
+        on_late=OnLate(route.on_late),
+        overrun=Overrun(route.overrun),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -59,7 +59,7 @@ def abort_verb(held: Held, measured: Measured, status: int, latency: timedelta) 
     return settle_verb(held, measured, status, latency, "aborted")
 
 
-async def bind_job(held: Held, job_id: str, store: Store, now: datetime) -> Hold | Ended | Refused:
+async def bind_job(held: Held, job_id: str, store: Store) -> Hold | Ended | Refused:
     """Leave the hold open for a job that the backend has accepted, until the job ends or its deadline.
 
     JOB_TAKEN tells that the id is that of another account's job, and that the hold is still open.
@@ -68,7 +68,7 @@ async def bind_job(held: Held, job_id: str, store: Store, now: datetime) -> Hold
     job = route.settings.job
     assert job is not None, "only routes with a job bind one"
     hold = held.hold
-    verb = BindJob(hold.hold_id, hold.account_id, job_id, now + job.deadline, OnDeadline(job.on_deadline))
+    verb = BindJob(hold.hold_id, hold.account_id, job_id, job.deadline, OnDeadline(job.on_deadline))
     outcome = await store.ledger.bind_job(verb)
     if outcome is Refused.JOB_TAKEN:
         known = await store.database.read(job_holds, [route.id], [job_id])

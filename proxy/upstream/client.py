@@ -69,7 +69,6 @@ class Upstream:
         self.repeated = 0
         """Requests that were sent again so far."""
         self._settings = settings
-        self._loop = asyncio.get_running_loop()
         self._places = Places(
             name, settings.max_connections, settings.max_waiting, settings.queue_timeout.total_seconds()
         )
@@ -112,7 +111,7 @@ class Upstream:
         return self._places.waiting
 
     def states(self) -> list[TargetState]:
-        now = self._loop.time()
+        now = asyncio.get_running_loop().time()
         return [
             TargetState(target.address, target.outstanding, target.kept, target.opened, target.standing.is_out(now))
             for target in self._targets
@@ -133,24 +132,21 @@ class Upstream:
 
     async def _attempt(self, outgoing: Outgoing, *, fresh: bool) -> UpstreamAnswer:
         head = self._head(outgoing)
-        cut_at = self._loop.time() + outgoing.total_s
-        await self._places.take(outgoing.total_s)
+        await self._places.take()
         # Who fails here gives the place back; afterwards the target does, when the exchange is over.
         try:
-            if self._loop.time() >= cut_at:
-                raise UpstreamTimeout(f"a request to upstream {self.name!r} waited too long for its turn")
-            target, connection = await self._connection(fresh, cut_at)
+            target, connection = await self._connection(fresh)
         except BaseException:
             self._places.give_back()
             raise
-        return await connection.exchange(target.addressed(outgoing.method, head), outgoing, self._patience, cut_at)
+        return await connection.exchange(target.addressed(outgoing.method, head), outgoing, self._patience)
 
-    async def _connection(self, fresh: bool, cut_at: float) -> tuple[Target, Connection]:
-        """A connection, kept unless `fresh`, to the first target that can be reached before `cut_at`."""
+    async def _connection(self, fresh: bool) -> tuple[Target, Connection]:
+        """A connection, kept unless `fresh`, to the first target that can be reached."""
         targets = self._targets
         if len(targets) > 1:
             self._turn += 1
-            targets = in_order(targets, self._turn, self._loop.time())
+            targets = in_order(targets, self._turn, asyncio.get_running_loop().time())
         for target in targets:
             target.outstanding += 1
             try:
@@ -158,7 +154,7 @@ class Upstream:
                 if kept is not None:
                     return target, kept
                 self._make_room()
-                return target, await target.connect(min(self._connect_s, cut_at - self._loop.time()))
+                return target, await target.connect(self._connect_s)
             except UpstreamUnreachable as error:
                 target.outstanding -= 1
                 unreachable = error

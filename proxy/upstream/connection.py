@@ -68,15 +68,10 @@ class Connection(asyncio.BufferedProtocol):
 
     # The exchange.
 
-    async def exchange(
-        self, head: bytes, outgoing: Outgoing, patience: Patience, cut_at: float = inf
-    ) -> UpstreamAnswer:
-        """The head of the answer. Raises DeadConnection, UpstreamBroken, UpstreamTimeout, or what the body raises.
-
-        `cut_at` is when the exchange has to be over, by the clock of the loop.
-        """
+    async def exchange(self, head: bytes, outgoing: Outgoing, patience: Patience) -> UpstreamAnswer:
+        """The head of the answer. Raises DeadConnection, UpstreamBroken, UpstreamTimeout, or what the body raises."""
         now = self._loop.time()
-        self._patience, self._cut_at = patience, min(now + patience.total_s, cut_at)
+        self._patience, self._cut_at = patience, now + patience.total_s
         self._parser = parser = AnswerParser(is_head=outgoing.method == "HEAD")
         self._head = self._loop.create_future()
         self._wait(now, patience.response_s)

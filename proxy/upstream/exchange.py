@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from math import inf
 from typing import NamedTuple
 
 from proxy.headers import HeaderList
@@ -40,8 +39,7 @@ class Outgoing(NamedTuple):
     """A request to a backend. `body` is bytes, a stream of pieces, or None; `length` is known or None.
 
     What the stream raises is raised by `Upstream.send` as it is. A request is `repeatable` when asking twice is as
-    good as asking once: a safe method (RFC 9110 §9.2.1) that nobody pays for. After `total_s` seconds the exchange is
-    cut, wherever it is, also where it still waits to begin.
+    good as asking once: a safe method (RFC 9110 §9.2.1) that nobody pays for.
     """
 
     method: str
@@ -50,4 +48,3 @@ class Outgoing(NamedTuple):
     body: bytes | AsyncIterator[bytes] | None
     length: int | None
     repeatable: bool = False
-    total_s: float = inf

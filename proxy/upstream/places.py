@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from math import inf
 
 from proxy.upstream.exchange import UpstreamBusy
 
 
 class Places:
-    """`size` places for exchanges, and a line of at most `line` that wait for one, each for at most `timeout_s`."""
+    """`size` places for exchanges, and a line of at most `line` that wait for one, each for `timeout_s` seconds."""
 
     def __init__(self, name: str, size: int, line: int, timeout_s: float) -> None:
         self._name = name
@@ -23,7 +22,7 @@ class Places:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    async def take(self, within_s: float = inf) -> None:
+    async def take(self) -> None:
         """Have a place, which must be given back. Raises UpstreamBusy when there is none in time."""
         if self._free > 0:
             # Then nobody waits: a place that is given back goes to the first in the line.
@@ -31,11 +30,10 @@ class Places:
             return
         if len(self._waiting) >= self._line:
             raise UpstreamBusy(f"upstream {self._name!r} is busy, and {self._line} requests wait for it already")
-        timeout_s = min(self._timeout_s, within_s)
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(self._timeout_s):
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
@@ -44,7 +42,7 @@ class Places:
             else:
                 self._waiting.remove(turn)
             if isinstance(error, TimeoutError):
-                text = f"upstream {self._name!r} is busy, and no place came free within {timeout_s:g} s"
+                text = f"upstream {self._name!r} is busy, and no place came free within {self._timeout_s:g} s"
                 raise UpstreamBusy(text) from None
             raise
 

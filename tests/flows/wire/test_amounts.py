@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import tracemalloc
-from pathlib import Path
 
 import pytest
 
-from tests.flows.raw import EVENTS, Visit, chunk, event, request
-from tests.flows.wire.wire import CHEAP, SETTINGS, TOKEN, Wire, order, running_wire, stating
+from tests.flows.raw import EVENTS, Visit, chunk, request
+from tests.flows.wire.wire import CHEAP, TOKEN, Wire, order, stating
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -101,40 +100,7 @@ async def test_a_slow_client_holds_its_backend_back(wire: Wire) -> None:
     await wire.settled_at(CHEAP)
 
 
-# The longest exchange.
-
-
-async def test_an_exchange_ends_its_hold_before_its_deadline(migrated_file: Path, tmp_path: Path) -> None:
-    """Who uploads or reads so slowly that the hold would lapse is cut: nobody outlasts the price."""
-    text = SETTINGS.replace("limits: {", "limits: {request_deadline: 1s, ")
-    async with running_wire(migrated_file, tmp_path, text) as wire:
-
-        async def endless(visit: Visit) -> None:
-            await visit.body()
-            await visit.send(EVENTS)
-            while True:
-                await visit.send(chunk(event("hi")))
-                await asyncio.sleep(0.05)
-
-        wire.backend.script = endless
-        reading = await wire.start("POST /flat", user="ann")
-        uploading = await wire.start("POST /flat", "Content-Length: 100", user="bob")
-        await reading.head()
-        drip = asyncio.create_task(_drip(uploading.send))
-        assert not (await reading.rest()).endswith(b"0\r\n\r\n")
-        assert (await uploading.answer()).status == 504
-        drip.cancel()
-        states = {row["user_id"]: (row["charged"], row["estimated"]) for row in await wire.usage()}
-        assert states == {wire.name("ann"): (CHEAP, False)}
-        assert await wire.services.store.ledger.expire_overdue(wire.services.now()) == 0
-        assert (await wire.spent("ann"), await wire.spent("bob")) == (CHEAP, 0)
-        await wire.verify()
-
-
-async def _drip(send: object) -> None:
-    while True:
-        await send(b"a")  # type: ignore[operator]
-        await asyncio.sleep(0.05)
+# Many at once.
 
 
 async def test_many_streams_at_once(wire: Wire) -> None:

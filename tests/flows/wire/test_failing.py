@@ -281,8 +281,8 @@ async def test_an_answer_that_is_there_is_not_withheld(migrated_file: Path, tmp_
         assert len(wire.backend.requests) == 1
         rename(tmp_path, "gone", "usage_events")
         rename(tmp_path, "away", "accounts")
-        assert len(await wire.open_holds()) == 1
-        assert await wire.spent() == CHEAP
+        # And how it ended is written after all, when it can be.
+        await wire.settled_at(0 if b" 500 " in answer else CHEAP)
 
 
 async def test_a_poll_is_not_withheld_either(migrated_file: Path, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ MODEL = {"app_id": "shop", "name": "", "description": "", "provider": "", "tier"
 MODEL |= {"beta": False, "capabilities": {}, "price_step": 1, "quota_cost": 1, "price_rates": {"tokens": str(TOKEN)}}
 
 
-def _stock(connection: Connection) -> None:
+def stock(connection: Connection) -> None:
     catalogue.put_app(connection, "shop", APP)
     for name, base in (("cheap", CHEAP), ("dear", 10 * CHEAP)):
         catalogue.put_model(connection, f"shop:{name}", {**MODEL, "price_base": base})
@@ -226,7 +226,7 @@ async def running_wire(database: Path, folder: Path, text: str = SETTINGS) -> As
     (folder / "farebox.yaml").write_text(text)
     settings = load_settings(folder / "farebox.yaml", {"JWT_SECRET": SECRET, "BACKEND_URL": backend.url})
     async with open_store(settings.database_url, utc_now) as store:
-        await store.database.write(_stock)
+        await store.database.write(stock)
     async with farebox(settings, listen(Address("127.0.0.1", 0)), None) as running:
         wire = Wire(backend, running.services, running.public)
         yield wire

@@ -206,7 +206,7 @@ class Service:
             quota=allow.quote.quota,
             quota_terms=allow.account.quota_terms,
             request=Request(user_id, None, model_key, "generate", "route", allow.revision, allow.rule, 1, {}),
-            deadline=self.now() + timedelta(hours=1),
+            lasts=timedelta(hours=1),
             on_deadline=OnDeadline.RELEASE,
         )
         return await self.services.store.ledger.reserve(verb)

@@ -28,10 +28,12 @@ fundings = st.sampled_from(
 
 
 def _book(credits: int, used: dict[Metric, tuple[int, int]]) -> Book:
-    """The ledger's rows of an account with these credits, and these windows as used and held."""
-    book = Book.at(NOW)
-    book.accounts[ACCOUNT] = AccountRow(ACCOUNT, 1, 1)
-    book.credits.add(GrantRow(7, ACCOUNT, "key", "bonus", credits, credits, 0, 100, 0, None, "", credits))
+    """The ledger's rows of an account with these credits, below zero where it owes them, and these windows as used
+    and held.
+    """
+    book, remaining = Book.at(NOW), max(credits, 0)
+    book.accounts[ACCOUNT] = AccountRow(ACCOUNT, 1, max(-credits, 0), 1)
+    book.credits.add(GrantRow(7, ACCOUNT, "key", "bonus", remaining, remaining, 0, 100, 0, None, "", remaining))
     for metric, (spent, held) in used.items():
         window = window_at(metric, UTC_CALENDAR, NOW)
         row = WindowRow((ACCOUNT, window.start, metric), window.end, None, 0, CARRIED, spent, held, 1, 1)
@@ -41,7 +43,7 @@ def _book(credits: int, used: dict[Metric, tuple[int, int]]) -> Book:
 
 @given(
     quote=st.builds(Quote, credits=amounts, quota=amounts, fundings=fundings),
-    credits=amounts,
+    credits=amounts | amounts.map(lambda owed: -owed),
     daily=st.tuples(amounts, amounts, amounts),
     monthly=st.none() | st.tuples(amounts, amounts, amounts),
 )
@@ -64,7 +66,7 @@ def test_a_quote_passes_exactly_when_the_ledger_would_take_it(
         quota=quote.quota,
         quota_terms=QuotaTerms(daily[0], monthly[0] if monthly is not None else None, 1),
         request=Request("ana", None, "a:b", "act", "route", "rev", "rule", 1),
-        deadline=NOW + timedelta(hours=1),
+        lasts=timedelta(hours=1),
         on_deadline=OnDeadline.RELEASE,
     )
     used = {metric: (spent, held) for metric, (_, spent, held) in windows.items()}

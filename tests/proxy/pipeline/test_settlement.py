@@ -43,7 +43,7 @@ def held(
     allow = decide(rulebook, caller(), "shop:m", units)
     assert isinstance(allow, Allow), allow
     hold = Hold(HoldId(7), AccountId(1), funding, allow.quote.credits, 50)
-    return Held(Admitted(asked, caller(), allow, rulebook), hold)
+    return Held(Admitted(asked, caller(), allow, rulebook), hold, 0.0)
 
 
 # Measured.

@@ -32,12 +32,12 @@ def upstream(*urls: str, **settings: Any) -> Upstream:
 
 
 def outgoing(
-    method: str = "GET", target: str = "/", body: Any = None, length: int | None = None, **more: Any
+    method: str = "GET", target: str = "/", body: Any = None, length: int | None = None, repeatable: bool = False
 ) -> Outgoing:
     headers: HeaderList = [("Host", "app.example.com")]
     if isinstance(body, bytes):
         length = len(body)
-    return Outgoing(method, target, headers, body, length, **more)
+    return Outgoing(method, target, headers, body, length, repeatable)
 
 
 async def ask(upstream: Upstream, request: Outgoing | None = None) -> bytes:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from proxy.upstream.client import Upstream, UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
+from proxy.upstream.client import Upstream, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from tests.flows.raw import OK, Script, Visit, answering, chunk, closing
 from tests.proxy.upstream.backend import ask, backend_with, outgoing, until, upstream
 from tests.proxy.upstream.odd_answers import BROKEN, ODD
@@ -483,29 +483,6 @@ async def test_a_backend_that_takes_too_long_is_given_up(script: Script, limit: 
             await ask(client)
         await backend.left.wait()
         assert state(client) == (0, 0)
-
-
-@pytest.mark.parametrize("script", [silent, trickles, trickles_head])
-async def test_an_exchange_is_over_when_its_time_is(script: Script) -> None:
-    """A request may bring a bound of its own, whatever the backend is doing."""
-    async with backend_with(script) as backend, upstream(backend.url) as client:
-        with pytest.raises(UpstreamTimeout, match="took too long"):
-            await ask(client, outgoing(total_s=0.05))
-        await backend.left.wait()
-
-
-async def test_time_in_line_counts() -> None:
-    """Nothing is sent for whom there would be no time left to answer."""
-    async with backend_with(silent) as backend, upstream(backend.url, max_connections=1) as client:
-        running = asyncio.create_task(ask(client))
-        await backend.arrived.wait()
-        with pytest.raises(UpstreamBusy, match=r"within 0\.05 s"):
-            await ask(client, outgoing(total_s=0.05))
-        running.cancel()
-        await asyncio.wait([running])
-        with pytest.raises(UpstreamTimeout, match="waited too long"):
-            await ask(client, outgoing(total_s=0))
-        assert len(backend.requests) == 1
 
 
 async def test_a_slow_reader_is_not_the_backends_fault() -> None:
