@@ -53,6 +53,11 @@ def to_micro(credits: Decimal) -> int:
     return int(micro)
 
 
+def exact_credits(micro_credits: int) -> Decimal:
+    """Micro-credits as credits with all six decimals, for books: nothing is rounded, and nothing left out."""
+    return Decimal(micro_credits).scaleb(-6, _EXACT)
+
+
 def to_credits(micro_credits: int) -> int | float:
     """Micro-credits as the JSON number that clients expect: an integer when whole, else at most six decimals."""
     whole, rest = divmod(micro_credits, MICRO)

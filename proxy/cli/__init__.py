@@ -27,7 +27,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "subscriptions": ("proxy.cli.verbs:subscriptions", "Subscribes, confirms payments, changes and cancels."),
         "holds": ("proxy.cli.verbs:holds", "Shows, ends and refunds what requests have reserved."),
         "usage": ("proxy.cli.verbs:usage", "Lists what was used and charged."),
-        "ledger": ("proxy.cli.verbs:ledger", "Verifies the invariants of the ledger."),
+        "ledger": ("proxy.cli.ledger:ledger", "Verifies the laws of the ledger, and exports it."),
+        "backup": ("proxy.cli.backup:backup", "Copies the embedded database while it is in use."),
     },
 }
 """Where each command is, and the sentence that stands for it in the overview, so that none has to be imported."""

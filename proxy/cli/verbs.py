@@ -54,7 +54,6 @@ subscriptions = Noun(
 )
 holds = Noun("holds", "Holds: what requests have reserved.", ["holds list --account user-1001"])
 usage = Noun("usage", "Usage: what was used and charged.", ["usage list --account user-1001"])
-ledger = Noun("ledger", "The ledger as a whole.", ["ledger verify"])
 
 
 def verb_command(operation: Operation[Any]) -> click.Command:
