@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from aiohttp import web
@@ -79,7 +79,8 @@ async def _body(request: web.Request) -> Mapping[str, object]:
     try:
         # Amounts stay exact: a float would round what was written.
         data = json.loads(text, parse_float=Decimal) if text.strip() else {}
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, InvalidOperation):
+        # The last one for an exponent of more digits than any number needs.
         data = None
     if not isinstance(data, dict):
         raise Refused(invalid_request("Expected a JSON object", "body"))

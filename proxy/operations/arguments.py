@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, StringConstraints
@@ -18,16 +18,22 @@ from store.ids import id_text, parse_id
 MAX_PAGE = 500
 """Rows of one answer: what a person scrolls through, and a script fetches without holding up anyone."""
 
+_NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
+"""As people write amounts. Python's own reading takes 1e3, 1_000, digits of any script and blanks around them."""
+
 _UNIT = re.compile(r"([a-z][a-z0-9_]{0,39})=([0-9]{1,15}(?:\.[0-9]{1,9})?)")
 
 
 def _number(value: object) -> Decimal:
-    try:
-        number = Decimal(str(value)) if isinstance(value, str | int | float | Decimal) else None
-    except InvalidOperation:
-        number = None
-    if number is None or isinstance(value, bool) or not number.is_finite() or abs(number) > MAX_AMOUNT:
-        raise ValueError(f"expected a number of credits, at most {MAX_AMOUNT // MICRO}")
+    number: Decimal | None = None
+    if isinstance(value, str | float) and _NUMBER.fullmatch(str(value)):
+        number = Decimal(str(value))
+    elif isinstance(value, int | Decimal) and not isinstance(value, bool):
+        # Of a JSON body, whose numbers are read as exact ones.
+        number = Decimal(value)
+    # Compared without its sign: of a huge exponent Decimal would round even the absolute value, and fail.
+    if number is None or not number.is_finite() or number.copy_abs() > MAX_AMOUNT:
+        raise ValueError(f"expected a number of credits, such as 25 or 0.5, at most {MAX_AMOUNT // MICRO}")
     return number
 
 
@@ -96,6 +102,7 @@ Tag = Annotated[str, StringConstraints(pattern=r"^[\w.:@/-]{1,100}$")]
 Tags = Annotated[list[Tag], BeforeValidator(_one_or_many), Field(min_length=1, max_length=50)]
 Patterns = Annotated[list[Pattern], BeforeValidator(_one_or_many), Field(max_length=100)]
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
+Priority = Annotated[int, Field(ge=0, le=1000)]
 Cursor = Annotated[int, Field(ge=0, lt=2**63)]
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from policies.pricing import to_credits
 from policies.refusals import Refusal, insufficient_credits, invalid_request, iso
-from proxy.operations.arguments import Credits, Cursor, Limit, Moment, Name, Sentence
+from policies.spending import DEFAULT_PRIORITY
+from proxy.operations.arguments import Credits, Cursor, Limit, Moment, Name, Priority, Sentence
 from proxy.operations.naming import named_account
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, conflict
 from store import reports
@@ -23,6 +24,8 @@ class Grant(Arguments):
     """Where the credits come from."""
     expires: Moment | None = None
     """When unused credits lapse: a date or a moment, in UTC."""
+    priority: Priority = DEFAULT_PRIORITY
+    """Lower numbers are spent first, whatever else `credits.spend_order` says after `priority`."""
     key: Name | None = None
     """Makes it safe to repeat: one key of an account is one grant. Without one, every call grants."""
     description: Sentence = "Granted by an operator"
@@ -37,7 +40,7 @@ async def grant(desk: Desk, given: Grant) -> Answer | Refusal:
         return account
     key = given.key or f"operator:{id_text(desk.store.ids.next())}"
     outcome = await desk.store.ledger.grant(
-        account.account_id, given.credits, given.source, key, given.description, given.expires
+        account.account_id, given.credits, given.source, key, given.description, given.expires, given.priority
     )
     if isinstance(outcome, Refused):
         return conflict(f"Nothing was granted: {outcome}")
@@ -87,7 +90,7 @@ async def balance(desk: Desk, given: OneAccount) -> Answer | Refusal:
         return account
     database = desk.store.database
     found = await database.read(reports.balance, account.account_id, desk.now())
-    grants = await database.read(reports.grants, account.account_id)
+    grants = await database.read(reports.grants, account.account_id, desk.store.spend_order)
     return {
         "account": account.account_id,
         "available": to_credits(found.available),
@@ -100,6 +103,7 @@ async def balance(desk: Desk, given: OneAccount) -> Answer | Refusal:
                 "credits": to_credits(row["amount"]),
                 "remaining": to_credits(row["remaining"]),
                 "held": to_credits(row["held"]),
+                "priority": row["priority"],
                 "expires_at": iso(row["expires_at"]) if row["expires_at"] else None,
                 "key": row["key"],
             }

@@ -85,8 +85,11 @@ async def show(desk: Desk, given: OneHold) -> Answer | Refusal:
         "created_at": iso(row["created_at"]),
         "deadline": iso(row["deadline"]),
         "on_deadline": row["on_deadline"],
+        "on_late": row["on_late"],
+        "overrun": row["overrun"],
         "ended_at": iso(row["ended_at"]) if row["ended_at"] else None,
         "end_reason": row["end_reason"],
+        "late_at": iso(row["late_at"]) if row["late_at"] else None,
     }
 
 
@@ -108,9 +111,12 @@ async def release(desk: Desk, given: Release) -> Answer | Refusal:
     return _ended(row, outcome, HoldState.RELEASED)
 
 
+TAKE_MORE = "What is owed beyond it can be taken with: farebox credits deduct"
+
+
 class SettleHold(OneHold):
     amount: Amount | None = None
-    """Credits, or quota units when quota funds the hold; without it all that is reserved."""
+    """Credits, or quota units when quota funds the hold: at most, and without it, all that is reserved."""
     reason: Sentence = "settled by an operator"
     """For the record of the hold."""
 
@@ -122,6 +128,9 @@ async def settle(desk: Desk, given: SettleHold) -> Answer | Refusal:
     amount = _stored_amount(row, given.amount)
     if isinstance(amount, Refusal):
         return amount
+    if amount is not None and amount > row["amount"]:
+        reserved = _shown_amount(row, row["amount"])
+        return invalid_request(f"expected at most the {reserved} that are reserved", "amount", TAKE_MORE)
     usage = Usage(row["units"], estimated=given.amount is None)
     verb = Settle(given.id, AccountId(row["account_id"]), amount, usage, given.reason)
     return _ended(row, await desk.store.ledger.settle(verb), HoldState.SETTLED)
@@ -145,7 +154,7 @@ def _ended(row: Row, outcome: Ended | Refused, wanted: HoldState) -> Answer | Re
     if isinstance(outcome, Refused):
         return conflict(f"The hold was not changed: {outcome}")
     charged = _shown_amount(row, outcome.charged)
-    if outcome.state is not wanted:
+    if outcome.state is not wanted and not outcome.changed:
         hint = "A settled hold can be refunded: farebox holds refund" if outcome.state is HoldState.SETTLED else None
         return conflict(f"The hold has been {outcome.state} already, with {charged} charged", hint)
     return {

@@ -10,6 +10,12 @@ import pytest
 from proxy.operations.table import OPERATIONS
 from tests.proxy.admin.conftest import Admin
 
+NO_AMOUNTS = [
+    *("0", "-1", "0.0000001", "1e30", "1e400", "1E-9999999", "1e99999999999999999999", "9" * 400, "NaN", "Infinity"),
+    *('"1e3"', '"NaN"', '"１２"', '""', "true", "null", "[5]", '{"a": 5}'),
+]
+"""As JSON has them; NaN and Infinity as Python's reader of JSON takes them."""
+
 
 async def test_the_api_lists_every_verb_with_its_arguments(admin: Admin) -> None:
     """Method, path, sentence and the schema of the arguments: the command line's table, once more."""
@@ -42,6 +48,26 @@ async def test_amounts_in_json_stay_exact(admin: Admin) -> None:
     balance = await admin.ask("GET", "/admin/credits/balance", params={"account": "ana"})
     assert balance["available"] == 0.300001
     await admin.ask("POST", "/admin/credits/grant", 400, data='{"account": "ana", "credits": 0.0000001}')
+
+
+@pytest.mark.parametrize("verb", ["grant", "deduct"])
+@pytest.mark.parametrize("amount", NO_AMOUNTS)
+async def test_what_is_no_amount_moves_nothing(admin: Admin, verb: str, amount: str) -> None:
+    """400 with the field, whatever JSON can say; the account has not changed."""
+    await admin.ask("POST", "/admin/accounts/create", json={"user": "ana", "credits": 10})
+    body = f'{{"account": "ana", "credits": {amount}}}'
+    refused = await admin.ask("POST", f"/admin/credits/{verb}", 400, data=body)
+    assert refused["code"] == "invalid_request"
+    assert refused["field"] in ("credits", "body")
+    assert (await admin.ask("GET", "/admin/credits/balance", params={"account": "ana"}))["posted"] == 10
+
+
+async def test_a_number_of_json_is_what_it_says(admin: Admin) -> None:
+    """An exponent is another way to write the same number, exactly."""
+    await admin.ask("POST", "/admin/accounts/create", json={"user": "ana", "credits": 0})
+    for amount in ("1e3", "25E-1", "1.0", '"0.5"'):
+        await admin.ask("POST", "/admin/credits/grant", data=f'{{"account": "ana", "credits": {amount}}}')
+    assert (await admin.ask("GET", "/admin/credits/balance", params={"account": "ana"}))["posted"] == 1004
 
 
 async def test_a_repeated_name_of_a_query_is_a_list(admin: Admin) -> None:

@@ -103,6 +103,31 @@ def test_a_wrong_command_line_ends_with_two(console: Console, words: list[str], 
     assert says in result.stderr
 
 
+@pytest.mark.parametrize("verb", ["grant", "deduct"])
+def test_what_is_no_amount_moves_nothing(console: Console, verb: str) -> None:
+    """Each of them is refused with a sentence about credits; no account has changed."""
+    console.out("accounts", "create", "ana", "--credits", "10")
+    for amount in ("0", "0.0000001", "1e3", "1e30", "NaN", "inf", "１２", "1_0", "1,5", "", " 5", "5.", "½"):
+        result = console.run("credits", verb, "ana", amount)
+        assert (result.exit_code, result.stdout) == (2, ""), amount
+        assert "credits: " in result.stderr
+    assert console.run("credits", verb, "ana", "-1").exit_code == 2
+    assert console.run("credits", verb, "nobody", "1").exit_code == 1
+    assert console.json("credits", "balance", "ana")["posted"] == 10
+
+
+def test_a_grant_may_have_a_priority_and_an_end(console: Console) -> None:
+    """Both are shown where the grants are listed in the order in which they are spent."""
+    console.out("accounts", "create", "ana", "--credits", "10")
+    console.out("credits", "grant", "ana", "5", "--priority", "7", "--expires", "2999-01-01", "--source", "promo")
+    first, second = console.json("credits", "balance", "ana")["grants"]
+    assert (first["priority"], first["expires_at"], first["source"]) == (7, "2999-01-01T00:00:00.000Z", "promo")
+    assert (second["priority"], second["expires_at"]) == (100, None)
+    late = console.run("credits", "grant", "ana", "5", "--expires", "2020-01-01")
+    assert late.exit_code == 1
+    assert "2020-01-01T00:00:00.000Z has passed; credits cannot lapse in the past" in late.stderr
+
+
 def test_several_values_and_flags_arrive(console: Console) -> None:
     """Tags by their place, models as a repeated option, --paid as a flag."""
     console.out("accounts", "create", "ana")

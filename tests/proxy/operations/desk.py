@@ -71,7 +71,7 @@ class Counter:
         assert answer.reason is reason, answer
         return answer
 
-    async def reserve(self, user: str, amount: int, funding: Funding = Funding.CREDITS) -> str:
+    async def reserve(self, user: str, amount: int, funding: Funding = Funding.CREDITS, **rules: Any) -> str:
         """The id of a new open hold, as text."""
         found = await self.desk.store.database.read(find_user, user)
         assert found is not None, "the user exists"
@@ -85,8 +85,9 @@ class Counter:
             quota=amount,
             quota_terms=found.account.at(self.clock.now).quota_terms or QuotaTerms(50, 1500, 1),
             request=request,
-            deadline=self.clock.now + timedelta(hours=1),
+            lasts=timedelta(hours=1),
             on_deadline=OnDeadline.RELEASE,
+            **rules,
         )
         outcome = await self.desk.store.ledger.reserve(verb)
         assert isinstance(outcome, Hold), outcome

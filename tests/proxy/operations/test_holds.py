@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from policies.refusals import Reason
-from policies.terms import Funding
+from policies.terms import Funding, OnLate
 from store.ids import parse_id
 from tests.proxy.operations.desk import MICRO, Counter
 
@@ -90,6 +92,37 @@ async def test_what_is_no_id_is_told(counter: Counter, ana: str, hold_id: str) -
     await counter.refused("holds show", Reason.INVALID_REQUEST, id=hold_id)
 
 
+async def test_an_operator_takes_no_more_than_is_reserved(counter: Counter, ana: str) -> None:
+    """More than the hold is a deduction, which has a reason of its own; nothing has changed."""
+    hold = await counter.reserve(ana, 5 * MICRO)
+    refusal = await counter.refused("holds settle", Reason.INVALID_REQUEST, id=hold, amount="5.000001")
+    assert (refusal.error, refusal.fields) == ("expected at most the 5 that are reserved", {"field": "amount"})
+    assert refusal.hint is not None
+    assert "credits deduct" in refusal.hint
+    quota = await counter.reserve(ana, 3, Funding.QUOTA)
+    await counter.refused("holds settle", Reason.INVALID_REQUEST, id=quota, amount=4)
+    for hold_id in (hold, quota):
+        assert (await counter.do("holds show", id=hold_id))["state"] == "reserved"
+    assert await _available(counter) == 15
+
+
+async def test_a_hold_that_expired_can_be_charged_late_by_hand(counter: Counter, ana: str) -> None:
+    """Where its rule says so; the answer tells that it stays expired, and again changes nothing."""
+    hold = await counter.reserve(ana, 5 * MICRO, on_late=OnLate.CHARGE)
+    forgiven = await counter.reserve(ana, 5 * MICRO)
+    counter.clock.now += timedelta(hours=2)
+    await counter.desk.store.ledger.expire_overdue(counter.clock.now)
+    settled = await counter.do("holds settle", id=hold, amount=3)
+    assert (settled["state"], settled["charged"], settled["changed"]) == ("expired", 3, True)
+    await counter.refused("holds settle", Reason.CONFLICT, id=hold, amount=3)
+    await counter.refused("holds settle", Reason.CONFLICT, id=forgiven, amount=3)
+    assert (await counter.do("holds refund", id=hold, amount=1))["refunded"] == 1
+    shown = await counter.do("holds show", id=hold)
+    assert (shown["charged"], shown["refunded"], shown["on_late"]) == (3, 1, "charge")
+    assert shown["late_at"] == "2026-01-15T12:30:00.000Z"
+    assert await _available(counter) == 18
+
+
 async def test_an_unknown_hold_is_not_found(counter: Counter, ana: str) -> None:
     """For every verb that names one."""
     for verb in ("holds show", "holds release", "holds settle", "holds refund"):
@@ -113,7 +146,7 @@ async def test_usage_is_listed_newest_first_in_pages(counter: Counter, ana: str)
 async def test_the_ledger_stays_right(counter: Counter, ana: str) -> None:
     """After grants, deductions, settlements and refunds by hand every law holds."""
     hold = await counter.reserve(ana, 5 * MICRO)
-    await counter.do("holds settle", id=hold, amount=7)
+    await counter.do("holds settle", id=hold, amount=4)
     await counter.do("holds refund", id=hold, amount=2)
     await counter.do("credits grant", account=ana, credits="0.5")
     await counter.do("credits deduct", account=ana, credits=3)
