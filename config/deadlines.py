@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from config.yaml_source import PathKey
 
 if TYPE_CHECKING:
-    from config.settings import FareboxSettings, Upstream
+    from config.settings import FareboxSettings
+    from config.upstreams import Upstream
 
 EXCHANGE_SHARE = 0.9
 """Of `limits.request_deadline`: when an exchange without a sign of life is cut. The rest is for ending its hold."""

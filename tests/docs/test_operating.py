@@ -92,7 +92,7 @@ def test_the_jobs_are_those_of_the_timetable() -> None:
 
 def test_the_laws_are_those_of_the_ledger() -> None:
     """The table of laws is what `farebox ledger verify` checks."""
-    assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", _section("Backups of SQLite"), re.MULTILINE)) == LAWS
+    assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", _section("The ledger's laws"), re.MULTILINE)) == LAWS
 
 
 def test_the_numbers_are_those_of_the_code() -> None:
