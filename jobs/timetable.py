@@ -17,6 +17,7 @@ import schedule
 from config.findings import did_you_mean
 from jobs.expire_subscriptions import expire_subscriptions
 from jobs.quota_housekeeping import quota_housekeeping
+from jobs.roll_up_usage import roll_up_usage
 from jobs.sweep_holds import sweep_holds
 from jobs.turns import Turn
 from store.opening import Store
@@ -42,6 +43,7 @@ class When:
 
 DAILY = When("daily at 00:00 UTC", timedelta(days=1), lambda scheduler: scheduler.every().day.at("00:00"))
 HOURLY = When("hourly", timedelta(hours=1), lambda scheduler: scheduler.every().hour.at(":00"))
+EVERY_5_MIN = When("every 5 minutes", timedelta(minutes=5), lambda scheduler: scheduler.every(5).minutes)
 EVERY_15_S = When("every 15 seconds", timedelta(seconds=15), lambda scheduler: scheduler.every(15).seconds)
 
 
@@ -58,6 +60,7 @@ class Job:
 JOBS: tuple[Job, ...] = (
     Job("quota_housekeeping", DAILY, "Drops quota windows that nobody can ask for any more.", quota_housekeeping),
     Job("expire_subscriptions", HOURLY, "Writes down which subscriptions have renewed or ended.", expire_subscriptions),
+    Job("roll_up_usage", EVERY_5_MIN, "Adds usage up by day, for dashboards.", roll_up_usage),
     Job("sweep_holds", EVERY_15_S, "Ends holds whose deadline has passed.", sweep_holds),
 )
 

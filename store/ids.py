@@ -14,9 +14,10 @@ from datetime import UTC, datetime, timedelta
 from config.clock import Clock
 from policies.terms import HoldId
 
-_EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
+EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _SEQUENCE_BITS, _PROCESS_BITS = 12, 10
+IDS_PER_MS = 1 << (_PROCESS_BITS + _SEQUENCE_BITS)
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
 _LENGTH = 13
@@ -34,7 +35,7 @@ class IdGenerator:
         self._sequence = 0
 
     def next(self) -> HoldId:
-        now_ms = (self._clock() - _EPOCH) // _MILLISECOND
+        now_ms = (self._clock() - EPOCH) // _MILLISECOND
         if now_ms > self._last_ms:
             self._last_ms, self._sequence = now_ms, 0
         elif self._sequence + 1 < 1 << _SEQUENCE_BITS:
@@ -48,7 +49,12 @@ class IdGenerator:
 
 def first_id_at(moment: datetime) -> HoldId:
     """The smallest id of a moment, to cut a range of ids by time."""
-    return HoldId(((moment - _EPOCH) // _MILLISECOND) << (_PROCESS_BITS + _SEQUENCE_BITS))
+    return HoldId((moment - EPOCH) // _MILLISECOND * IDS_PER_MS)
+
+
+def moment_of(hold_id: int) -> datetime:
+    """When the request came, to the millisecond."""
+    return EPOCH + hold_id // IDS_PER_MS * _MILLISECOND
 
 
 def id_text(hold_id: int) -> str:

@@ -15,17 +15,23 @@ from sqlalchemy.exc import IntegrityError
 
 from store.tables import leases
 
+CLOCKS_DIFFER = 2
+"""Durations by which a lease may end later than one taken now: those of another node's clock, which may run ahead."""
+
 
 def acquire(connection: Connection, name: str, holder: str, duration: timedelta, now: datetime) -> int | None:
     """The fencing token when the lease is free, lapsed or ours already; None while another one holds it.
 
+    One that ends later than any that is given out now was given out by a clock that has been set back since; waiting
+    for it could take years.
     Called again by its holder it renews the lease. The token is the same then: another token tells the holder that
     somebody else had a turn meanwhile.
     """
     values = {"holder": holder, "until": now + duration}
     ours = leases.c.holder == holder
     changed = sa.case((ours, leases.c.fencing_token), else_=leases.c.fencing_token + 1)
-    taken = sa.update(leases).where(leases.c.name == name, (leases.c.until <= now) | ours)
+    free = (leases.c.until <= now) | (leases.c.until > now + CLOCKS_DIFFER * duration)
+    taken = sa.update(leases).where(leases.c.name == name, free | ours)
     token = connection.execute(taken.values(**values, fencing_token=changed).returning(leases.c.fencing_token)).scalar()
     if token is not None:
         return int(token)

@@ -1,4 +1,4 @@
-"""The tables of the ledger: grants, holds, entries, windows, usage. `store.tables` has the others and lists all.
+"""The tables of the ledger: grants, holds, entries. `store.tables` has the others and lists all.
 
 Stored is what was granted, taken, spent and used. What follows from these is counted: balances, and what is held.
 """
@@ -74,6 +74,8 @@ counter can drift from them.
 _OPEN = sa.text("state = 'reserved'")
 Index("ix_holds_open", holds.c.deadline, sqlite_where=_OPEN, postgresql_where=_OPEN)
 Index("ix_holds_open_of_account", holds.c.account_id, sqlite_where=_OPEN, postgresql_where=_OPEN)
+REFUNDED = sa.text("refunded_amount > 0")
+Index("ix_holds_refunded", holds.c.account_id, holds.c.id, sqlite_where=REFUNDED, postgresql_where=REFUNDED)
 _HAS_JOB = sa.text("job_id IS NOT NULL")
 Index(
     "uq_holds_job",
@@ -99,25 +101,3 @@ ledger_entries = Table(
     sqlite_with_rowid=False,
 )
 """Append-only; the key makes a gap or a doubled version impossible to overlook."""
-
-usage_events = Table(
-    "usage_events",
-    metadata,
-    Column("id", Id, primary_key=True, autoincrement=False),
-    Column("account_id", sa.BigInteger, nullable=False),
-    Column("user_id", Text, nullable=False),
-    Column("key_id", Text),
-    Column("model_key", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("route_id", Text, nullable=False),
-    Column("funding", Text, nullable=False),
-    Column("quoted", sa.BigInteger, nullable=False),
-    Column("charged", sa.BigInteger, nullable=False),
-    Column("units", Json, nullable=False),
-    Column("estimated", sa.Boolean, nullable=False),
-    Column("upstream_status", sa.Integer),
-    Column("latency_ms", sa.Integer),
-    Column("at", Moment, nullable=False),
-    Index("ix_usage_events_account_id_id", "account_id", "id"),
-)
-"""One row for every settled hold, with the hold's id, which orders rows by time."""

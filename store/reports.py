@@ -1,6 +1,6 @@
 """What accounts and operators read: balances, entries, usage, holds. Reading writes nothing.
 
-Of quota there is a file of its own: `store.quota_reports`.
+Of quota there is a file of its own, `store.quota_reports`, and of sums of usage too, `store.usage_sums`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from sqlalchemy import Connection
 from policies.holds import HoldState, may_charge_late
 from policies.spending import DEFAULT_ORDER, SpendOrder, spend_key
 from policies.terms import AccountId, HoldId, OnLate
-from store.ids import first_id_at
 from store.open_holds import taken_by_open_holds
 from store.tables import accounts, credit_grants, holds, ledger_entries, usage_events
 
@@ -93,19 +92,6 @@ def usage(connection: Connection, account_id: int | None, before: int | None, li
     if before is not None:
         query = query.where(usage_events.c.id < before)
     return _rows(connection, query.order_by(usage_events.c.id.desc()).limit(limit))
-
-
-def popular(connection: Connection, since: datetime, limit: int) -> list[tuple[str, int]]:
-    """The most used models since a moment, with their number of calls."""
-    calls = sa.func.count().label("calls")
-    query = (
-        sa.select(usage_events.c.model_key, calls)
-        .where(usage_events.c.id >= first_id_at(since))
-        .group_by(usage_events.c.model_key)
-        .order_by(calls.desc(), usage_events.c.model_key)
-        .limit(limit)
-    )
-    return [(row.model_key, row.calls) for row in connection.execute(query)]
 
 
 def hold(connection: Connection, hold_id: int) -> Row | None:

@@ -11,14 +11,16 @@ import sqlalchemy as sa
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Table, Text, UniqueConstraint
 
 from store.columns import Id, Json, Moment, metadata
-from store.ledger_tables import credit_grants, holds, ledger_entries, usage_events
+from store.ledger_tables import credit_grants, holds, ledger_entries
 from store.quota_table import quota_windows
 from store.subscription_tables import payments, subscription_events, subscriptions
+from store.usage_tables import archived_usage, usage_archives, usage_daily, usage_events
 
 __all__ = [
     "accounts",
     "api_keys",
     "apps",
+    "archived_usage",
     "counters",
     "credit_grants",
     "holds",
@@ -32,6 +34,8 @@ __all__ = [
     "quota_windows",
     "subscription_events",
     "subscriptions",
+    "usage_archives",
+    "usage_daily",
     "usage_events",
     "users",
 ]

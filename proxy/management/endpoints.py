@@ -50,6 +50,7 @@ from proxy.management.subscription import (
     subscribe,
 )
 from proxy.management.usage import PopularModelList, PopularModels, UsageHistory, usage_history
+from proxy.management.usage_summary import Days, UsageSummary, usage_summary
 
 _CHANGE = (Reason.ACCOUNT_FROZEN, Reason.NOT_FOUND, Reason.CONFLICT)
 
@@ -126,6 +127,14 @@ def _funds() -> Iterable[Endpoint]:
 
 def _models() -> Iterable[Endpoint]:
     yield Endpoint("GET", "/models/usage", usage_history, "The caller's finished requests", UsageHistory, query=Page)
+    yield Endpoint(
+        "GET",
+        "/models/usage/summary",
+        usage_summary,
+        "The caller's usage by day and model",
+        UsageSummary,
+        query=Days,
+    )
     yield Endpoint(
         "GET",
         "/models/popular",

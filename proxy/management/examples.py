@@ -106,6 +106,15 @@ _GRANT: dict[str, Any] = {
     "createdAt": "2026-01-15T09:00:00.000Z",
 }
 
+_USED: dict[str, Any] = {
+    "calls": 3,
+    "creditUsed": 0,
+    "creditRefunded": 0,
+    "quotaUsed": 3,
+    "quotaRefunded": 1,
+    "estimatedCalls": 0,
+}
+
 EXAMPLES: dict[str, Any] = {
     "SubscribeBody": {"planId": "pro-monthly"},
     "CancelBody": {"reason": "Too expensive", "immediately": False},
@@ -229,6 +238,11 @@ EXAMPLES: dict[str, Any] = {
             }
         ],
         "nextCursor": None,
+    },
+    "UsageSummary": {
+        "days": 30,
+        "totals": _USED,
+        "usage": [_USED | {"period": "2026-01-15", "appId": "video-generator", "modelKey": "video-generator:veo2"}],
     },
     "PopularModelList": {"models": [_SUMMARY | {"modelKey": "video-generator:veo2", "totalUsage": 1204}]},
     "AvailableModels": {

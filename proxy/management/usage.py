@@ -15,13 +15,14 @@ from proxy.management.shapes import Credits, Moment, Page, Shape
 from proxy.services import Services
 from store import reports
 from store.ids import id_text, parse_id
+from store.usage_sums import last_days, popular
 
-POPULAR_PERIOD = timedelta(days=30)
+POPULAR_DAYS = 30
 POPULAR_COUNT = 10
 POPULAR_CANDIDATES = 100
 """Asked of the store for ten, because models that were switched off meanwhile are left out."""
 POPULAR_MEMORY = timedelta(minutes=1)
-"""How long the answer is remembered: it reads a month of everybody's usage, and anyone may ask for it."""
+"""How long the answer is remembered: it is about everybody's usage, and anyone may ask for it."""
 
 
 class Usage(Shape):
@@ -65,7 +66,7 @@ class PopularModel(ModelSummary):
 
 
 class PopularModelList(Shape):
-    """The most used models of the last 30 days, most used first."""
+    """The most used models of the last 30 days (UTC, with today), most used first."""
 
     models: list[PopularModel]
 
@@ -115,8 +116,8 @@ class PopularModels:
     async def answer(self, services: Services, request: ApiRequest) -> PopularModelList:
         async with self._reading:
             if self._until is None or request.now >= self._until:
-                since = request.now - POPULAR_PERIOD
-                self._calls = await services.store.database.read(reports.popular, since, POPULAR_CANDIDATES)
+                scope = last_days(POPULAR_DAYS, request.now)
+                self._calls = await services.store.database.read(popular, scope, POPULAR_CANDIDATES)
                 self._until = request.now + POPULAR_MEMORY
         models = services.rulebooks.current.catalogue.models
         found = [(models[key], calls) for key, calls in self._calls if key in models and models[key].enabled]

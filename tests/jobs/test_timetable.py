@@ -45,12 +45,12 @@ def _due(timetable: Timetable) -> list[str]:
 def test_everything_is_due_at_the_start_and_then_nothing(system_time: SystemTime) -> None:
     """What was missed while no scheduler ran is made up for at once."""
     timetable = Timetable(JOBS)
-    assert _due(timetable) == ["quota_housekeeping", "expire_subscriptions", "sweep_holds"]
+    assert _due(timetable) == ["quota_housekeeping", "expire_subscriptions", "roll_up_usage", "sweep_holds"]
     assert _due(timetable) == []
 
 
 def test_each_job_is_due_at_its_times(system_time: SystemTime) -> None:
-    """Sweeping every 15 seconds, subscriptions at every full hour, housekeeping at midnight."""
+    """Sweeping every 15 seconds, adding up every 5 minutes, subscriptions every full hour, housekeeping at midnight."""
     timetable = Timetable(JOBS)
     timetable.due()
     seen: dict[str, list[real.datetime]] = {job.name: [] for job in JOBS}
@@ -65,6 +65,7 @@ def test_each_job_is_due_at_its_times(system_time: SystemTime) -> None:
     ]
     assert seen["sweep_holds"][:2] == [START + real.timedelta(seconds=seconds) for seconds in (15, 30)]
     assert len(seen["sweep_holds"]) == 26 * 3600 // 15
+    assert len(seen["roll_up_usage"]) == 26 * 60 // 5
 
 
 def test_a_job_is_due_once_however_often_it_was_missed(system_time: SystemTime) -> None:
@@ -72,7 +73,7 @@ def test_a_job_is_due_once_however_often_it_was_missed(system_time: SystemTime) 
     timetable = Timetable(JOBS)
     timetable.due()
     system_time.pass_(days=3)
-    assert sorted(_due(timetable)) == ["expire_subscriptions", "quota_housekeeping", "sweep_holds"]
+    assert sorted(_due(timetable)) == ["expire_subscriptions", "quota_housekeeping", "roll_up_usage", "sweep_holds"]
     assert _due(timetable) == []
 
 

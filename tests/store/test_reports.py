@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
-from policies.terms import HoldId, OnDeadline
+from policies.terms import OnDeadline
 from store import reports
-from store.ids import first_id_at
-from store.verbs import Hold, Settle, Usage
-from tests.store.till import NOON, QUOTA, REQUEST, Till, reserving, terms
+from store.verbs import Hold
+from tests.store.till import NOON, Till
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -56,15 +54,6 @@ async def test_entries_are_paged_newest_first(till: Till) -> None:
     assert len(await till.database.read(reports.entries, other, None, 3)) == 1
 
 
-async def _use(till: Till, account: int, at: datetime, model: str, units: int, funding: str = "quota") -> None:
-    """A settled call whose id is of the moment `at`."""
-    till.now, request = at, replace(REQUEST, model_key=model)
-    hold_id = first_id_at(at) + till.hold_id()
-    paying = {"quota": units, "fundings": QUOTA, "terms": terms(1000)} if funding == "quota" else {"credits": units}
-    verb = reserving(hold_id, account, request=request, lasts=HOUR, **paying)  # type: ignore[arg-type]
-    await till.run(verb, Settle(HoldId(hold_id), verb.account_id, None, Usage(), "done"))
-
-
 async def test_usage_is_paged_newest_first(till: Till) -> None:
     """Of one account, or of all."""
     one, other = await till.account(100), await till.account(100)
@@ -75,21 +64,6 @@ async def test_usage_is_paged_newest_first(till: Till) -> None:
     assert len(first + second) == 3
     assert [row["id"] for row in first + second] == sorted((row["id"] for row in first + second), reverse=True)
     assert len(await till.database.read(reports.usage, None, None, 10)) == 4
-
-
-async def test_popular_models_are_counted_since_a_moment(till: Till) -> None:
-    """By calls, whatever paid for them; of equals the first by name."""
-    account = await till.account(1_000)
-    for at, model, funding in [
-        (NOON - DAY, "a:old", "quota"),
-        (NOON, "a:y", "quota"),
-        (NOON, "a:x", "credits"),
-        (NOON, "a:z", "quota"),
-        (NOON, "a:z", "credits"),
-    ]:
-        await _use(till, account, at, model, 1, funding)
-    assert await till.database.read(reports.popular, NOON, 2) == [("a:z", 2), ("a:x", 1)]
-    assert len(await till.database.read(reports.popular, NOON - DAY, 10)) == 4
 
 
 async def test_a_hold_is_shown_with_everything_it_remembers(till: Till) -> None:

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
+from jobs.process import run_job_once
 from policies.refusals import iso
 from store.ids import id_text
-from tests.proxy.management.service import NOW, MovableClock, Service
+from tests.proxy.management.service import MICRO, NOW, MovableClock, Service
 
 
 async def test_a_charged_request_shows_what_it_cost_in_credits(service: Service) -> None:
@@ -104,3 +105,52 @@ async def test_old_calls_and_disabled_models_are_not_popular(service: Service, c
     await service.use("image:dots")
     await service.disable("image:dots")
     assert (await service.get("/models/popular", user=None))["models"] == []
+
+
+async def test_a_summary_adds_usage_up_by_day_and_model(service: Service, clock: MovableClock) -> None:
+    """Newest day first, with what was given back, and with the sum of it all; other accounts do not count."""
+    await service.use("video:alpha")
+    await service.use("video:alpha", "ben")
+    clock.forward(days=1)
+    hold = await service.use("video:alpha")
+    await service.use("image:dots")
+    await service.services.store.ledger.refund(hold.hold_id, hold.account_id, 2 * MICRO, "sorry")
+    none = {"creditRefunded": 0, "quotaUsed": 0, "quotaRefunded": 0, "estimatedCalls": 0}
+    alpha = {"appId": "video", "modelKey": "video:alpha", "calls": 1, "creditUsed": 5}
+    dots = {"appId": "image", "modelKey": "image:dots", "calls": 1, "creditUsed": 3}
+    assert await service.get("/models/usage/summary?days=2") == {
+        "days": 2,
+        "totals": none | {"calls": 3, "creditUsed": 13, "creditRefunded": 2},
+        "usage": [
+            none | dots | {"period": "2026-01-16"},
+            none | alpha | {"period": "2026-01-16", "creditRefunded": 2},
+            none | alpha | {"period": "2026-01-15"},
+        ],
+    }
+    assert (await service.get("/models/usage/summary?days=1"))["totals"]["calls"] == 2
+
+
+async def test_a_summary_of_nothing_is_zero(service: Service) -> None:
+    """Every total is a number, also where there is nothing to add up."""
+    answer = await service.get("/models/usage/summary")
+    assert (answer["days"], answer["usage"], set(answer["totals"].values())) == (30, [], {0})
+
+
+@pytest.mark.parametrize("days", ["0", "93", "-1", "1.5", "many"])
+async def test_a_summary_has_a_bound(service: Service, days: str) -> None:
+    """A quarter at most."""
+    assert (await service.get(f"/models/usage/summary?days={days}", status=400))["field"] == "days"
+
+
+async def test_a_summary_is_the_same_before_and_after_it_is_counted(service: Service, clock: MovableClock) -> None:
+    """The job changes how long it takes to read, and not what is read."""
+    await service.subscribed("pro")
+    for _ in range(3):
+        await service.use("video:gamma")
+        clock.forward(hours=20)
+    before = await service.get("/models/usage/summary")
+    assert (before["totals"]["calls"], before["totals"]["quotaUsed"]) == (3, 6)
+    counts = await run_job_once(service.services.store, clock, "roll_up_usage")
+    assert counts.counts == {"usage_rolled_up": 3}
+    assert await service.get("/models/usage/summary") == before
+    assert (await service.get("/models/popular", user=None))["models"][0]["totalUsage"] == 3
