@@ -27,6 +27,7 @@ from config.documents import read_document
 from config.extractors import Number, ProductSource, Settings, Source
 from config.findings import InvalidDocument, did_you_mean
 from config.quantities import Address, Duration, ListenAddress, Size
+from config.retention import Retention
 from config.routes import Identifier, Match, Route
 from config.secrets import HeaderSecret, Secret
 from config.upstreams import Upstream
@@ -167,6 +168,8 @@ class FareboxSettings(Settings):
     """The API for end users."""
     limits: Limits = Limits()
     """Bounds on single requests."""
+    retention: Retention = Retention()
+    """How long usage is kept, and where it goes then."""
     log: Log = Log()
     """What is written to standard error."""
 
@@ -182,6 +185,10 @@ class LoadedSettings:
     @property
     def policies_folder(self) -> Path | None:
         return self.folder / self.values.policies if self.values.policies is not None else None
+
+    @property
+    def archive_folder(self) -> Path | None:
+        return self.folder / self.values.retention.archive if self.values.retention.archive else None
 
     @property
     def database_url(self) -> str:

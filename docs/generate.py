@@ -24,7 +24,7 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from config import extractors, quantities, routes, secrets, settings, upstreams
+from config import extractors, quantities, retention, routes, secrets, settings, upstreams
 from proxy.cli import SECTIONS, main
 from proxy.operations.table import OPERATIONS
 
@@ -37,6 +37,8 @@ NAMED: list[tuple[Any, str]] = [
     (quantities.Duration, "duration"),
     (quantities.Size, "size"),
     (quantities.ListenAddress, "address"),
+    (retention.Months, "months"),
+    (retention.ArchiveTo, "folder or `off`"),
     (extractors.JsonPointer, "pointer"),
     (extractors.FieldName, "name"),
     (extractors.Number, "number"),

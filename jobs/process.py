@@ -82,14 +82,16 @@ class Runner:
         return last is not None and job.when.same_stretch(last, self._clock())
 
 
-async def run_jobs(store: Store, clock: Clock, stop: asyncio.Event, parent_pid: int | None) -> None:
+async def run_jobs(
+    store: Store, clock: Clock, stop: asyncio.Event, parent_pid: int | None, jobs: Sequence[Job] = JOBS
+) -> None:
     """Run all jobs of the timetable until `stop` is set, or the parent process is gone. Moves the process to UTC.
 
     `clock` says whose turn it is; what a job decides, it decides by the database's moment. Ends after the batches
     that are under way.
     """
     in_utc()
-    await run_timetable(JOBS, Runner(store, clock, stop), stop, parent_pid)
+    await run_timetable(jobs, Runner(store, clock, stop), stop, parent_pid)
 
 
 async def run_timetable(jobs: Sequence[Job], runner: Runner, stop: asyncio.Event, parent_pid: int | None) -> None:
@@ -122,9 +124,9 @@ async def _guarded(job: Job, runner: Runner, timetable: Timetable) -> None:
         timetable.try_again(job)
 
 
-async def run_job_once(store: Store, clock: Clock, name: str) -> JobReport:
+async def run_job_once(store: Store, clock: Clock, name: str, jobs: Sequence[Job] = JOBS) -> JobReport:
     """Run one job now, whether it is due or not. Raises UnknownJob, or whatever the job raises."""
-    return await Runner(store, clock, asyncio.Event()).run(job_named(name), repeat=True)
+    return await Runner(store, clock, asyncio.Event()).run(job_named(name, jobs), repeat=True)
 
 
 @contextlib.contextmanager

@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import schedule
 
 from config.findings import did_you_mean
+from jobs.archive_usage import Keep, archive_usage
 from jobs.expire_subscriptions import expire_subscriptions
 from jobs.quota_housekeeping import quota_housekeeping
 from jobs.roll_up_usage import roll_up_usage
@@ -57,23 +59,33 @@ class Job:
     run: Callable[[Store, Turn], Awaitable[dict[str, int]]]
 
 
+_ARCHIVE = "archive_usage"
+
 JOBS: tuple[Job, ...] = (
     Job("quota_housekeeping", DAILY, "Drops quota windows that nobody can ask for any more.", quota_housekeeping),
     Job("expire_subscriptions", HOURLY, "Writes down which subscriptions have renewed or ended.", expire_subscriptions),
     Job("roll_up_usage", EVERY_5_MIN, "Adds usage up by day, for dashboards.", roll_up_usage),
     Job("sweep_holds", EVERY_15_S, "Ends holds whose deadline has passed.", sweep_holds),
+    Job(_ARCHIVE, DAILY, "Moves old usage into files, where `retention` says so.", partial(archive_usage, keep=None)),
 )
+"""As it is without settings, which keep everything."""
+
+
+def jobs_that_keep(keep: Keep | None) -> tuple[Job, ...]:
+    """The jobs of a place where so much usage is kept."""
+    archiving = partial(archive_usage, keep=keep)
+    return tuple(replace(job, run=archiving) if job.name == _ARCHIVE else job for job in JOBS)
 
 
 class UnknownJob(Exception):
     """There is no job of this name; the message says which there are."""
 
 
-def job_named(name: str) -> Job:
-    for job in JOBS:
+def job_named(name: str, jobs: Sequence[Job] = JOBS) -> Job:
+    for job in jobs:
         if job.name == name:
             return job
-    raise UnknownJob(f"there is no job {name!r}{did_you_mean(name, [job.name for job in JOBS])}")
+    raise UnknownJob(f"there is no job {name!r}{did_you_mean(name, [job.name for job in jobs])}")
 
 
 class Timetable:

@@ -15,7 +15,7 @@ here: they change a row long after its end, and are read from the holds until th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -167,17 +167,18 @@ def _step(connection: Connection, before: Frontier, after: Frontier, *counted: A
     ).where(*counted)
     grouped = query.group_by(_event.account_id, day, _event.model_key, _event.funding)
     rows = [dict(row, refunded=0) for row in connection.execute(grouped).mappings()]
-    return Step(before, after, [*rows, *_of_everybody(rows)], sum(row["calls"] for row in rows))
+    return Step(before, after, with_everybody(rows), sum(row["calls"] for row in rows))
 
 
-def _of_everybody(rows: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+def with_everybody(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of `usage_daily`, and what they add up to for all accounts together."""
     sums: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         key = (row["day"], row["model_key"], row["funding"])
         total = sums.setdefault(key, dict.fromkeys(row, 0) | dict(zip(_KEY, (EVERYBODY, *key), strict=True)))
         for name in row.keys() - set(_KEY):
             total[name] += row[name]
-    return sums.values()
+    return [*rows, *sums.values()]
 
 
 def take_step(connection: Connection, step: Step) -> bool:

@@ -26,6 +26,10 @@ class EntryKind(StrEnum):
     ADJUST = "adjust"
 
 
+CHARGES = EntryKind.USAGE, EntryKind.OVERRUN, EntryKind.LATE
+"""The entries of what a hold was charged."""
+
+
 @dataclass(slots=True)
 class AccountRow:
     """`version` is the number of the newest entry; None where the batch has no reason to append one."""

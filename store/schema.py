@@ -30,9 +30,14 @@ def _config(url: str | None = None) -> Config:
     return config
 
 
+def current_schema(connection: Connection) -> str | None:
+    """The last migration that has been applied."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
 def check_schema(connection: Connection) -> None:
     """Raises SchemaOutdated unless every migration of this version has been applied and no later one."""
-    found = MigrationContext.configure(connection).get_current_revision()
+    found = current_schema(connection)
     head = ScriptDirectory.from_config(_config()).get_current_head()
     _refuse_newer(found)
     if found != head:
@@ -81,7 +86,7 @@ def _upgrade(connection: Connection) -> tuple[str | None, str | None]:
         # One migrator at a time; the number is arbitrary, it only has to be ours.
         connection.execute(sa.text("SELECT pg_advisory_lock(7014207)"))
     # The first statement begins the one transaction that all migrations run in: Alembic leaves it to us to commit.
-    before = MigrationContext.configure(connection).get_current_revision()
+    before = current_schema(connection)
     _refuse_newer(before)
     command.upgrade(config, "head")
     after = MigrationContext.configure(connection).get_current_revision()

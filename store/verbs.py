@@ -211,6 +211,7 @@ class Refused(StrEnum):
     NOT_DUE = "the hold's deadline has not passed"
     JOB_TAKEN = "another hold is bound to this job"
     LAPSED = "credits cannot lapse in the past"
+    ARCHIVED = "the charge has been archived, and is final"
 
 
 @dataclass(frozen=True, slots=True)

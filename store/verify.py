@@ -17,6 +17,7 @@ from store.verify_accounts import check_balances, check_charges, check_windows
 from store.verify_grants import check_grants, check_jobs, check_keys, check_provenance, check_spending
 from store.verify_rows import check_holds, check_holds_of_usage, check_usage_of_holds
 from store.verify_subscriptions import check_one_current, check_subscriptions
+from store.verify_usage import check_archived, check_everybody, check_roll_up
 
 ACCOUNTS_AT_ONCE = 500
 """Accounts in memory at once, each with its windows and its open holds."""
@@ -33,10 +34,11 @@ LAWS = {
     "spending": "What is gone from a grant was spent by holds, has lapsed, was deducted, or repaid an overrun.",
     "windows": "A quota window has used what settled holds kept, and is there while an open one has taken from it.",
     "rollover": "What a quota window has carried over is within what the plan allows that it was opened by.",
-    "charges": "Every charge and refund in the ledger belongs to one hold and has its amount.",
+    "charges": "Every charge and refund in the ledger belongs to one hold and has its amount, or was archived.",
     "holds": "A hold ended at most once, and took no more than it had taken aside or recorded as its overrun.",
     "usage": "Every hold that was charged has exactly one usage event, of its amount; no other hold has one.",
     "keys": "A key has made one grant, and a job is paid for by one hold.",
+    "rollup": "Usage by day is what was counted of the usage that is here, and all that was archived.",
     "subscriptions": "An account has at most one current subscription, and the events of each lead to its row.",
     "payments": "Every payment is of the amount that was due, and nothing started, renewed or upgraded without one.",
 }
@@ -67,6 +69,9 @@ def verify(connection: Connection, progress: Progress = lambda table, done, tota
         check_windows(connection, span, found)
         check_charges(connection, span, found)
         check_keys(connection, span, found)
+        check_archived(connection, span, found)
+        check_roll_up(connection, span, found)
+    check_everybody(connection, found)
     for span in chunks(connection, holds.c.id, ROWS_AT_ONCE, progress):
         check_holds(connection, span, found)
         check_usage_of_holds(connection, span, found)

@@ -15,8 +15,9 @@ from policies.terms import Funding
 from store.findings import MAX_LISTED, Findings, Span, sums_by
 from store.ids import id_text
 from store.open_holds import IS_OPEN
-from store.rows import EntryKind
+from store.rows import CHARGES, EntryKind
 from store.tables import accounts, credit_grants, holds, ledger_entries
+from store.verify_usage import archived_spending
 
 ENTRIES_AT_ONCE = 5_000
 """Charges in memory at once, each with its hold's provenance: an account may have any number of them."""
@@ -64,8 +65,8 @@ def check_provenance(connection: Connection, span: Span, found: Findings) -> Non
 def check_spending(connection: Connection, span: Span, found: Findings) -> None:
     """What is gone from each grant, against what holds have spent of it and what lapsed of it.
 
-    Deductions and repaid overruns do not say which grant they took from, so the rest is compared account by account:
-    no grant has lost less than is known of it, and together they have lost what deductions and repayments took.
+    Deductions, repaid overruns and what was archived do not say which grant they took from, so the rest is compared
+    account by account: no grant has lost less than is known of it, and together they have lost what those took.
     """
     grants, entries = credit_grants.c, ledger_entries.c
     gone: Counter[int] = Counter()
@@ -81,11 +82,12 @@ def check_spending(connection: Connection, span: Span, found: Findings) -> None:
         gone[grant_id] -= part
     in_any_way = span.has(entries.account_id) & entries.kind.in_((EntryKind.ADJUST, EntryKind.OVERRUN))
     taken = sums_by(connection, entries.account_id, in_any_way, -entries.amount)
+    archived = archived_spending(connection, span)
     owed = sums_by(connection, accounts.c.id, span.has(accounts.c.id), accounts.c.overdrawn)
     for account_id, grant_ids in of_account.items():
-        total, otherwise = sum(gone[grant_id] for grant_id in grant_ids), taken.get(account_id, 0)
-        if total != otherwise - owed.get(account_id, 0):
-            known = otherwise - owed.get(account_id, 0)
+        total = sum(gone[grant_id] for grant_id in grant_ids)
+        known = taken.get(account_id, 0) - owed.get(account_id, 0) + archived.get(account_id, 0)
+        if total != known:
             found.breach("spending", f"account {account_id}: grants lost {total}, deducted and repaid {known}")
     for grant_id, amount in gone.items():
         if amount < 0:
@@ -96,7 +98,7 @@ def check_spending(connection: Connection, span: Span, found: Findings) -> None:
 def _spent(connection: Connection, span: Span) -> Iterator[tuple[int, int]]:
     """Each grant with what one hold has spent of it, less what was refunded."""
     entries = ledger_entries.c
-    charges = entries.kind.in_((EntryKind.USAGE, EntryKind.OVERRUN, EntryKind.LATE))
+    charges = entries.kind.in_(CHARGES)
     taken = sa.type_coerce(holds.c.taken, sa.Text)
     query = (
         sa.select(entries.account_id, entries.version, holds.c.id, taken, holds.c.settled_amount)

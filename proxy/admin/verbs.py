@@ -24,7 +24,9 @@ class AdminVerbs:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._desk = Desk(services.store, services.settings.values, self._rulebook, actor="admin")
+        settings = services.settings
+        folder = settings.archive_folder
+        self._desk = Desk(services.store, settings.values, self._rulebook, actor="admin", archive_folder=folder)
 
     async def _rulebook(self) -> Rulebook:
         return self._services.rulebooks.current

@@ -93,6 +93,10 @@ def _settings(config: Path, report: Report) -> LoadedSettings | None:
     from proxy.upstream import trust
 
     report.findings += [*findings_of(settings), *trust.findings_of(settings)]
+    folder = settings.archive_folder
+    if folder is not None and not folder.is_dir():
+        message = f"there is no folder {folder}; make it, on a disk that stays and that every scheduler sees"
+        report.findings.append(settings.source.finding(("retention", "archive"), "missing-folder", message))
     report.add("settings", f"{len(settings.values.routes)} routes, {len(settings.values.upstreams)} upstreams")
     return settings
 

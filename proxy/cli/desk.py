@@ -26,4 +26,4 @@ async def open_desk(settings: LoadedSettings, progress: Progress = silent) -> As
 
             return load_rulebook(settings.policies_folder, await store.database.read(catalogue.load))
 
-        yield Desk(store, settings.values, rulebook, actor="operator", progress=progress)
+        yield Desk(store, settings.values, rulebook, "operator", progress, settings.archive_folder)

@@ -63,7 +63,9 @@ def _told(error: Exception, config: str) -> tuple[int, str, dict[str, Any]]:
         return STORE, f"The database cannot be used: {error}; {hint}.", {}
     if isinstance(error, ModuleNotFoundError) and error.name in ("asyncpg", "psycopg"):
         return STORE, f"The driver of the database is missing; run: pip install {error.name}", {}
-    if isinstance(error, OSError):
+    from store.archive_files import ArchiveTrouble
+
+    if isinstance(error, OSError | ArchiveTrouble):
         return REFUSED, f"{_sentence(error)}.", {}
     from proxy.app import CannotStart
 

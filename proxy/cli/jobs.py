@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,7 @@ from proxy.cli.verbs import Noun
 if TYPE_CHECKING:
     from config.settings import LoadedSettings
     from jobs.process import JobReport
+    from jobs.timetable import Job
 
 
 @common
@@ -43,7 +45,7 @@ async def _run(settings: LoadedSettings, parent_pid: int | None) -> None:
     stop = asyncio.Event()
     with stop_on_signals(stop):
         async with open_store(settings.database_url, utc_now) as store:
-            await run_jobs(store, utc_now, stop, parent_pid)
+            await run_jobs(store, utc_now, stop, parent_pid, _timetable(settings))
 
 
 async def _run_once(settings: LoadedSettings, name: str) -> JobReport:
@@ -57,7 +59,15 @@ async def _run_once(settings: LoadedSettings, name: str) -> JobReport:
     except UnknownJob as error:
         raise click.UsageError(str(error)) from None
     async with open_store(settings.database_url, utc_now) as store:
-        return await run_job_once(store, utc_now, name)
+        return await run_job_once(store, utc_now, name, _timetable(settings))
+
+
+def _timetable(settings: LoadedSettings) -> Sequence[Job]:
+    from jobs.archive_usage import Keep
+    from jobs.timetable import jobs_that_keep
+
+    usage = settings.values.retention.usage
+    return jobs_that_keep(None if usage == "forever" else Keep(usage, settings.archive_folder))
 
 
 jobs = Noun(

@@ -12,6 +12,7 @@ from proxy.operations.arguments import Amount, Hold, Limit, Name, Sentence
 from proxy.operations.naming import named_account
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, conflict, not_found
 from store import reports
+from store.archiving import archive_with
 from store.ids import id_text
 from store.operators import open_holds_of
 from store.reports import Row
@@ -95,7 +96,15 @@ async def show(desk: Desk, given: OneHold) -> Answer | Refusal:
 
 async def _row(desk: Desk, given: OneHold) -> Row | Refusal:
     row = await desk.store.database.read(reports.hold, given.id)
-    return row if row is not None else not_found(f"There is no hold {id_text(given.id)}")
+    if row is not None:
+        return row
+    archive = await desk.store.database.read(archive_with, given.id)
+    hint = None
+    if archive is not None and archive.file is not None:
+        hint = f"Usage of that month was archived: look into {archive.file}, or a later one if it ended later."
+    elif archive is not None:
+        hint = "Usage of that month was deleted, as retention.archive: off says."
+    return not_found(f"There is no hold {id_text(given.id)}", hint)
 
 
 class Release(OneHold):
@@ -182,6 +191,8 @@ async def refund(desk: Desk, given: RefundHold) -> Answer | Refusal:
     if isinstance(amount, Refusal):
         return amount
     outcome = await desk.store.ledger.refund(given.id, AccountId(row["account_id"]), amount, given.reason)
+    if outcome is Refused.ARCHIVED:
+        return conflict(f"Nothing was refunded: {outcome}", "Credits can be given: farebox credits grant")
     if isinstance(outcome, Refused):
         return conflict(f"Nothing was refunded: {outcome}", f"See: farebox holds show {id_text(given.id)}")
     return {

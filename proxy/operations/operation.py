@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -49,6 +50,7 @@ class Desk:
     rulebook: Callable[[], Awaitable[Rulebook]]
     actor: str
     progress: Progress = silent
+    archive_folder: Path | None = None
 
     def now(self) -> datetime:
         return self.store.clock()

@@ -11,6 +11,7 @@ from pydantic import Field
 from policies.pricing import to_credits
 from policies.refusals import Refusal, iso
 from policies.terms import Funding
+from proxy.operations.archives import ListArchives, Recount, list_archives, recount
 from proxy.operations.arguments import Hold, Limit, Name
 from proxy.operations.naming import named_account
 from proxy.operations.operation import Answer, Arguments, Desk, Operation
@@ -123,4 +124,8 @@ OPERATIONS = (
               "usage list --account user-1001 --limit 20", ListUsage, list_usage),
     Operation("usage", "summary", "Adds up what was used and charged: by day, model or account.",
               "usage summary --by model --days 7", Summarize, summarize),
+    Operation("usage", "archives", "Lists the months that were archived, and checks their files.",
+              "usage archives --json", ListArchives, list_archives, passes="ok"),
+    Operation("usage", "recount", "Has the sums that dashboards read counted anew, if they are in doubt.",
+              "usage recount", Recount, recount, changes=True),
 )  # fmt: skip

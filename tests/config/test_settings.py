@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from config.quantities import Address
+from config.retention import Retention
 from config.settings import FareboxSettings
 from tests.config.samples import BASE, SECRET, load, refused, told
 
@@ -67,6 +68,10 @@ GOOD: list[tuple[str, object]] = [
     ("management.mount", "/farebox/api"),
     ("limits.peek", "64KiB"),
     ("log", {"level": "debug", "format": "json"}),
+    ("retention", {"usage": "forever"}),
+    ("retention", {"archive": "archive/"}),
+    ("retention", {"usage": "2 months", "archive": False}),
+    ("retention", {"usage": "120 months", "archive": "/var/lib/farebox/archive"}),
 ]
 
 
@@ -159,6 +164,15 @@ BAD: list[tuple[str, object]] = [
     ("credits.spend_order", ["source", "source"]),
     ("log.level", "verbose"),
     ("log.format", "xml"),
+    ("retention.usage", "13 months"),
+    ("retention", {"usage": "1 months", "archive": "a"}),
+    ("retention", {"usage": "121 months", "archive": "a"}),
+    ("retention", {"usage": "400d", "archive": "a"}),
+    ("retention", {"usage": 13, "archive": "a"}),
+    ("retention", {"usage": "never", "archive": "a"}),
+    ("retention", {"usage": "13 months", "archive": True}),
+    ("retention", {"usage": "13 months", "archive": " "}),
+    ("retention", {"usage": "13 months", "archive": None}),
 ]
 
 
@@ -429,6 +443,18 @@ def test_paths_count_from_the_folder_of_the_file(
     loaded = load(Path("etc"), BASE + f"database: {database}\npolicies: rules\n")
     assert loaded.database_url == url.format(folder=f"/{tmp_path}/etc".replace("//", "/"))
     assert loaded.policies_folder == tmp_path / "etc" / "rules"
+
+
+def test_usage_stays_unless_it_is_said_where_it_goes(tmp_path: Path) -> None:
+    """Nothing is deleted by default, nor before somebody has thought of its archive; YAML reads `off` as false."""
+    assert load(tmp_path, BASE).values.retention == Retention()
+    assert (Retention().usage, Retention().archive) == ("forever", None)
+    error = refused(tmp_path, BASE + "retention: {usage: 13 months}\n")
+    (found,) = told(error)
+    assert found.endswith("say where usage goes: `archive: FOLDER`, or `archive: off` to delete it for good")
+    assert load(tmp_path, BASE + "retention: {usage: 13 months, archive: off}\n").archive_folder is None
+    kept = load(tmp_path, BASE + "retention: {usage: 13 months, archive: old/usage}\n")
+    assert (kept.values.retention.usage, kept.archive_folder) == (13, tmp_path / "old" / "usage")
 
 
 def test_a_linked_file_names_what_stands_beside_the_link(tmp_path: Path) -> None:

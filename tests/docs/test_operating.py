@@ -6,16 +6,21 @@ import asyncio
 import re
 import urllib.request
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from config.settings import load_settings
 from jobs.quota_housekeeping import KEPT
 from jobs.timetable import JOBS
-from policies.terms import Metric
+from policies.terms import MICRO, Funding, Metric, ModelKey, OnDeadline
 from proxy.app import DRAIN_S
 from proxy.probes import PATIENCE_S
 from proxy.serving import MAX_PAUSE_S
+from store.opening import Store, open_store
+from store.users import ensure_user
+from store.verbs import Request, Reserve, Settle, Usage
 from store.verify import LAWS
 from tests.docs.pages import (
     DOCS,
@@ -27,6 +32,10 @@ from tests.docs.pages import (
     free_addresses,
     run_as_printed,
 )
+from tests.proxy.operations.desk import Clock
+
+LATER = "after some months"
+"""The title of blocks that need usage which is older than a running Farebox can have."""
 
 PAGE, BEFORE = "operating.md", "behind-farebox.md"
 BACKEND, PUBLIC, ADMIN = "127.0.0.1:3000", "127.0.0.1:8080", "127.0.0.1:8081"
@@ -64,11 +73,46 @@ async def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
     async with AsyncExitStack() as servers:
         await servers.enter_async_context(terminal.start(before[0].command, BACKEND))
         for example in examples(PAGE):
+            if example.command.title == LATER:
+                continue
             if example.command.title == ELSEWHERE:
                 await servers.enter_async_context(terminal.start(example.command, PUBLIC))
             else:
                 await run_as_printed(example, terminal)
         await _check_metrics(terminal)
+
+
+async def test_old_usage_is_archived_as_the_page_says(tmp_path: Path) -> None:
+    """The job, its files, what reads them, and what the command line says of them afterwards."""
+    terminal = Terminal(tmp_path, {"JWT_SECRET": "x" * 32, "FAREBOX_ADMIN_TOKEN": "x"}, {})
+    _furnish(terminal)
+    retention = next(block.text for block in blocks(PAGE) if block.text.startswith("retention:"))
+    settings = tmp_path / "farebox.yaml"
+    settings.write_text(f"{settings.read_text()}\n{retention}\n")
+    clock = Clock(datetime(2025, 1, 10, tzinfo=UTC))
+    async with open_store(load_settings(settings, terminal.environment).database_url, clock) as store:
+        await _use_for_three_days(store, clock)
+    for example in examples(PAGE):
+        if example.command.title == LATER:
+            await run_as_printed(example, terminal, exact_moments=True)
+
+
+async def _use_for_three_days(store: Store, clock: Clock) -> None:
+    """A call that is paid, one that is given back in part, and one that fails."""
+    user, _ = await ensure_user(store, "ben", None, 100 * MICRO)
+    account = user.account.account_id
+    request = Request("ben", None, ModelKey("videos:quick"), "generate", "generate", "policy", "tier-models", 1)
+    for day in range(3):
+        verb = Reserve(store.ids.next(), account, 0, (Funding.CREDITS,), 5 * MICRO, 1, None, request,
+                       clock.now + timedelta(hours=1), OnDeadline.RELEASE)  # fmt: skip
+        await store.ledger.reserve(verb)
+        if day == 2:
+            await store.ledger.release(verb.hold_id, account, "failed")
+        else:
+            await store.ledger.settle(Settle(verb.hold_id, account, None, Usage(), "answered"))
+        if day == 1:
+            await store.ledger.refund(verb.hold_id, account, 2 * MICRO, "sorry")
+        clock.now += timedelta(days=1)
 
 
 async def _check_metrics(terminal: Terminal) -> None:

@@ -92,6 +92,7 @@ async def test_a_sound_database_breaks_no_law(scene: Scene) -> None:
         "holds": 5,
         "usage": 5,
         "keys": 1,
+        "rollup": 1,
         "subscriptions": 1,
         "payments": 0,
     }

@@ -91,7 +91,7 @@ class Till:
         # As a write, which on SQLite crosses to another thread once and not for every statement.
         checks = await self.database.write(verify)
         breaches = {check.name: check.breaches for check in checks if check.breaches}
-        assert not breaches
+        assert not breaches, breaches
 
     async def _one(self, verb: Verb) -> Any:
         return (await self.run(verb))[0]

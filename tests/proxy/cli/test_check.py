@@ -94,3 +94,13 @@ def test_an_outdated_schema_is_a_finding(console: Console) -> None:
     (finding,) = console.json("check", code=1)["findings"]
     assert finding["code"] == "schema-outdated"
     assert "farebox migrate" in finding["message"]
+
+
+def test_a_missing_archive_folder_is_a_finding(bare: Console) -> None:
+    """Told before usage is old enough to need it; it is not made by the way."""
+    bare.config.write_text(bare.config.read_text() + "retention: {usage: 13 months, archive: old/usage}\n")
+    (finding,) = bare.json("check", code=1)["findings"]
+    assert (finding["code"], finding["line"]) == ("missing-folder", 8)
+    assert str(bare.folder / "old" / "usage") in finding["message"]
+    (bare.folder / "old" / "usage").mkdir(parents=True)
+    assert bare.json("check")["ok"] is True

@@ -109,4 +109,4 @@ async def open_counter(url: str, folder: Path, clock: Clock) -> AsyncIterator[Co
         async def rulebook() -> Rulebook:
             return load_rulebook(None, await store.database.read(catalogue.load))
 
-        yield Counter(Desk(store, settings, rulebook, actor="tester"), clock)
+        yield Counter(Desk(store, settings, rulebook, "tester", archive_folder=folder / "archive"), clock)

@@ -1,0 +1,126 @@
+"""The rows of an archive: one for each hold that has ended, with the usage of the settled ones, as texts of a CSV file.
+
+Everything that the database knows of a request is in its row, so that a charge can be explained from the file alone,
+and the row be made again. Amounts are whole numbers: micro-credits, a millionth of a credit, where credits fund the
+hold, and units of quota where quota does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from policies.holds import HoldState
+from store.ids import id_text
+from store.tables import holds, usage_events
+
+ArchiveRow = Mapping[str, str]
+
+COLUMNS = {
+    "id": "The request's id, as in X-Request-Id; the rows are in its order.",
+    "created_at": "When the amount was reserved.",
+    "ended_at": "When the hold ended; for a settled one, when it was charged.",
+    "state": "settled, released or expired: usage are settled ones, and those that have a `late_at`.",
+    "late_at": "When it was charged after it had expired, where that happened.",
+    "end_reason": "What ended it.",
+    "account_id": "Who paid.",
+    "user_id": "Who called.",
+    "key_id": "The API key, where one was used.",
+    "model_key": "The model.",
+    "action": "What was done, as the route names it.",
+    "route_id": "The route.",
+    "rule": "The rule of the policy that allowed it.",
+    "policy_revision": "The policy in force.",
+    "price_version": "The version of the model's price.",
+    "funding": "credits (amounts are micro-credits), quota (amounts are units) or exempt.",
+    "reserved": "What was taken aside.",
+    "charged": "What was charged.",
+    "refunded": "How much of that was given back later.",
+    "taken": "The grants or windows that it came from, as JSON.",
+    "units": "What was asked for, as JSON.",
+    "used_units": "What was measured or, where it is an estimate, asked for, as JSON.",
+    "estimated": "true where nothing could be measured and the quote was charged.",
+    "upstream_status": "The HTTP status of the backend, where there was one answer.",
+    "latency_ms": "Milliseconds until the backend's answer began.",
+    "job_id": "The backend's id of the job, where there was one.",
+    "on_deadline": "What would have become of it at its deadline.",
+    "deadline": "When that would have been.",
+}
+"""Every column with its meaning. Moments are UTC; what has no value is empty."""
+
+_hold, _event = holds.c, usage_events.c
+_STORED: dict[str, sa.ColumnElement[Any]] = {
+    "reserved": _hold.amount,
+    "charged": _hold.settled_amount,
+    "refunded": _hold.refunded_amount,
+    "used_units": _event.units,
+    **{name: _event[name] for name in ("estimated", "upstream_status", "latency_ms")},
+}
+_QUERY = sa.select(*((_STORED[name] if name in _STORED else _hold[name]).label(name) for name in COLUMNS)).join_from(
+    holds, usage_events, _event.id == _hold.id, isouter=True
+)
+
+
+def archive_rows(connection: Connection, *where: sa.ColumnElement[bool], limit: int | None = None) -> list[ArchiveRow]:
+    """The rows of the holds that meet the conditions, in the order of their ids."""
+    query = _QUERY.where(*where).order_by(_hold.id).limit(limit)
+    return [
+        {name: _TEXTS.get(name, _text)(row[name]) for name in COLUMNS} for row in connection.execute(query).mappings()
+    ]
+
+
+def is_usage(row: ArchiveRow) -> bool:
+    """Whether the hold of a row was charged, and has a usage event: settled, or late after it had expired."""
+    return row["state"] == HoldState.SETTLED or bool(row["late_at"])
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _moment(value: datetime | None) -> str:
+    return "" if value is None else f"{value:%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+def _json(value: object) -> str:
+    return "" if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _flag(value: bool | None) -> str:
+    return "" if value is None else str(value).lower()
+
+
+_TEXTS: dict[str, Callable[[Any], str]] = {
+    "id": id_text,
+    **dict.fromkeys(("created_at", "ended_at", "deadline", "late_at"), _moment),
+    **dict.fromkeys(("taken", "units", "used_units"), _json),
+    "estimated": _flag,
+}
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the rows of an archive add up to. Two that are equal have met the same number of rows and amounts."""
+
+    rows: int = 0
+    first_id: str = ""
+    last_id: str = ""
+    states: Counter[str] = field(default_factory=Counter)
+    usage: dict[str, Counter[str]] = field(default_factory=dict)
+    """By funding: calls, charged, refunded."""
+
+    def add(self, rows: Iterable[ArchiveRow]) -> None:
+        for row in rows:
+            self.first_id, self.last_id = self.first_id or row["id"], row["id"]
+            self.rows += 1
+            self.states[row["state"]] += 1
+            if is_usage(row):
+                amounts = {"calls": 1, "charged": int(row["charged"]), "refunded": int(row["refunded"])}
+                self.usage.setdefault(row["funding"], Counter()).update(amounts)
