@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from store import archiving
 from store.archive_files import ArchiveTrouble
 from store.archiving import Batch
 from store.ids import id_text
+from store.roll_up import count_anew, frontier
 from tests.archive.archives import (
     APRIL,
     CALLS,
@@ -28,7 +30,7 @@ from tests.archive.archives import (
     used_account,
 )
 from tests.store.till import Till
-from tests.store.usages import shown, use
+from tests.store.usages import DAY, roll_up, shown, use
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -85,6 +87,23 @@ async def test_somebody_who_comes_late_deletes_nothing(
     assert await till.database.write(archiving.delete, month, stale) is False
     assert await till.database.write(archiving.complete, month, 1, "other") is None
     assert await stored(till.database) == left
+
+
+async def test_a_month_that_is_not_counted_does_not_begin(till: Till) -> None:
+    """What has left can never be counted: the line is drawn when the roll-up has passed the end of the month."""
+    await used_account(till)
+    begin = partial(till.database.write, archiving.begin, FEBRUARY, None, utc_now())
+    assert await begin() is None
+    await roll_up(till, MARCH)
+    # The roll-up runs a little behind the moment up to which it counts.
+    assert await begin() is None
+    await roll_up(till, MARCH + DAY)
+    await till.database.write(count_anew, utc_now())
+    assert await begin() is None
+    await archive(till.database, None, FEBRUARY)
+    month = await begin()
+    assert month is not None
+    assert (month.until, month.ended_by) == (MARCH, (await till.database.read(frontier)).at)
 
 
 async def test_a_row_that_has_changed_is_not_deleted(till: Till, tmp_path: Path) -> None:
