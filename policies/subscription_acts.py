@@ -1,7 +1,7 @@
 """What people do to a subscription: pay, cancel, resume, change the plan. Pure functions of (row, now).
 
 Each takes a row that was resolved at `now` and returns the row after it with the event to write down, or raises
-NotPossible. Called by `store.subscriptions` inside the transaction that stores the result, and by nobody else.
+NotPossible. They are applied by `store.subscriptions`, inside the transaction that stores the result.
 """
 
 from __future__ import annotations

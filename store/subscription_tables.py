@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy import CheckConstraint, Column, ForeignKey, ForeignKeyConstraint, Index, Table, Text, UniqueConstraint
 
+from policies.subscription import CURRENT, Status
 from store.columns import Id, Moment, metadata
 
 subscriptions = Table(
@@ -33,7 +34,10 @@ subscriptions = Table(
     Column("refund_quoted", sa.BigInteger, nullable=False, server_default="0"),
     Column("plan_since", Moment),
 )
-_CURRENT = sa.text("status IN ('incomplete', 'trialing', 'active', 'past_due')")
+_STATES = ", ".join(f"'{status}'" for status in Status if status in CURRENT)
+_CURRENT = sa.text(f"status IN ({_STATES})")
+"""The states of the table of moves; a migration has to follow when they change, or a test fails."""
+
 Index(
     "uq_subscriptions_current",
     subscriptions.c.account_id,

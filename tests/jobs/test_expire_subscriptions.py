@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.process import Outcome, run_job_once
+from policies.proration import quote_change
+from policies.rulebook import DEFAULT_TIERS
 from policies.subscription import Status
-from policies.subscription_acts import cancel
-from store import accounts, subscriptions
+from policies.subscription_acts import cancel, change_plan
+from store import accounts, catalogue, subscriptions
 from store.tables import subscription_events
 from store.verify import verify
 
@@ -38,8 +41,9 @@ async def _history(house: Any, account_id: Any) -> list[tuple[Any, ...]]:
 
 
 async def _living(house: Any) -> list[Any]:
-    """Accounts in all the ways that time can change: renewing, unpaid, canceled, not paid for, without anything."""
-    ids = [await house.account(name) for name in ("free", "paid", "canceled", "unpaid", "yearly", "payg")]
+    """Accounts in all the ways that time can change, and one without anything."""
+    names = ("free", "paid", "canceled", "unpaid", "yearly", "upgrading", "on trial", "payg")
+    ids = [await house.account(name) for name in names]
     for account_id, plan in zip(ids, ("free-forever", "basic-monthly", "pro-monthly"), strict=False):
         await house.subscribe(account_id, plan)
     await house.subscribe(ids[4], "pro-yearly")
@@ -48,7 +52,18 @@ async def _living(house: Any) -> list[Any]:
         subscriptions.change, ids[2], lambda row: cancel(row, now, False, None), "canceled", now
     )
     plan = (await house.store.database.read(subscriptions.latest, ids[1])).plan
-    await house.store.database.write(subscriptions.subscribe, ids[3], plan, timedelta(days=7), "unpaid", now)
+    write, week = house.store.database.write, timedelta(days=7)
+    await write(subscriptions.subscribe, ids[3], plan, week, "unpaid", now)
+    await house.subscribe(ids[5], "basic-monthly")
+    pro = (await house.store.database.read(catalogue.load)).plan("pro-monthly")
+    await write(
+        subscriptions.change,
+        ids[5],
+        lambda row: change_plan(row, quote_change(row, pro, DEFAULT_TIERS, now), now),
+        "upgrading",
+        now,
+    )
+    await write(subscriptions.subscribe, ids[6], replace(plan, trial_days=20), week, "on trial", now)
     return ids
 
 
@@ -73,7 +88,7 @@ async def test_a_late_job_writes_the_history_that_a_timely_one_would_have_writte
         timely.clock.now += timedelta(days=1)
         await _store_due(timely)
     await _store_due(late)
-    for account_id in ids[:5]:
+    for account_id in ids[:7]:
         assert await _history(timely, account_id) == await _history(late, account_id)
     statuses = [status for _, status, _, _ in await _history(late, ids[1])]
     assert statuses == ["incomplete", "active", "past_due", "expired"]
@@ -85,7 +100,7 @@ async def test_storing_again_stores_nothing(houses: Any) -> None:
     house = houses[0]
     await _living(house)
     house.clock.now += timedelta(days=32)
-    assert await _store_due(house) == {"subscriptions_stored": 4, "failed": 0}
+    assert await _store_due(house) == {"subscriptions_stored": 6, "failed": 0}
     assert await _store_due(house) == {"subscriptions_stored": 0, "failed": 0}
 
 
