@@ -78,6 +78,7 @@ CALENDARS = [
 
 FUNDINGS = [(Funding.CREDITS,), (Funding.QUOTA,), (Funding.QUOTA, Funding.CREDITS)]
 WAITS = [MINUTE, HOUR, 3 * HOUR, 7 * HOUR, DAY, 3 * DAY, 28 * DAY, -MINUTE, -3 * HOUR, -DAY, -3 * DAY]
+STROLLS = [MINUTE, 5 * HOUR, 9 * HOUR, DAY, DAY, 2 * DAY, 5 * DAY, 17 * DAY, 40 * DAY, -MINUTE, -9 * HOUR, -22 * HOUR]
 LIVES = [None, None, HOUR, DAY, 30 * DAY]
 
 seeds = st.integers(0, 2**32)
@@ -186,7 +187,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _plan(self, chance: random.Random) -> QuotaTerms:
         zone, day_starts = chance.choice(CALENDARS)
         daily, monthly = chance.randint(0, 12), chance.choice([None, chance.randint(0, 30)])
-        rollover = chance.choice([0, 5, 30]), chance.choice([0, 10])
+        rollover = chance.choice([0, 5, 40, 200]), chance.choice([0, 10, 50])
         plan = QuotaTerms(
             daily,
             monthly,
@@ -197,6 +198,27 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         self._write(_new_plan_version, plan)
         return plan
+
+    @rule(seed=seeds, count=st.integers(3, 12))
+    def ride_from_day_to_day(self, seed: int, count: int) -> None:
+        """One account's requests by quota, at any distance: within a window, over one reset, over many, and back.
+
+        Now and then its plan is another one, in the middle of a window.
+        """
+        chance = random.Random(seed + self.next_id)
+        account = chance.choice(self.accounts)
+        for _ in range(count):
+            self._commit()
+            self.oracle.now += chance.choice(STROLLS)
+            if chance.random() < 0.2:
+                self.plans[account] = self._plan(chance)
+            terms, ends = self.plans[account], self.oracle.now + HOUR
+            price = (Funding.QUOTA,), 0, chance.randint(0, 6), terms
+            ride = Reserve(HoldId(self._id()), account, 0, *price, REQUEST, ends, OnDeadline.RELEASE)
+            self._submit(ride)
+            if chance.random() < 0.7 and ride.hold_id in self.oracle.rides:
+                self._submit(Settle(ride.hold_id, account, chance.choice([None, 0, 1]), Usage(), "done"))
+        self._commit()
 
     @rule(step=st.sampled_from(WAITS))
     def pass_time(self, step: timedelta) -> None:
