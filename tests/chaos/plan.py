@@ -110,7 +110,7 @@ def make_plan(variant: Variant, seed: int, kills: int) -> Plan:
     first_starts = tuple(round(chance.uniform(0.3, 2), 3) for _ in range(FIRST_STARTS))
     rounds: list[tuple[Step, ...]] = []
     plan = Plan(variant, name, first_starts, ())
-    while plan.kills < kills:
+    while plan.kills < kills or not rounds:
         rounds.append(tuple(_step(variant, chance) for _ in range(STEPS)))
         plan = Plan(variant, name, first_starts, tuple(rounds))
     return plan

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.conductor import Conductor
+from tests.chaos.conductor import conduct
 from tests.chaos.plan import Plan, Step, Target, Variant
 from tests.chaos.report import as_json
 
@@ -36,7 +36,7 @@ PLANS = [
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.variant.name)
 async def test_the_three_books_agree(plan: Plan, tmp_path: Path) -> None:
     """Nothing overspent, forwarded unpaid, lost, charged twice or for nothing, and every law is kept, all the way."""
-    run = await Conductor(plan, tmp_path, print).run()
+    run = await conduct(plan, tmp_path, print)
     found = as_json([run], 0)
     assert found["ok"], found
     assert (run.kills, len(run.books.outages)) == _counts(plan)
