@@ -88,7 +88,7 @@ _DONE = {
     "received": "received",
     "charged": "charged",
 }
-_COST = {
+COST = {
     "given_away": "given away",
     "quoted": "quoted",
     "quoted_unreceived": "of which never received",
@@ -99,7 +99,7 @@ _COST = {
 def tables(rows: Sequence[Row], seed: int) -> str:
     """Three tables in Markdown, which can be read as they are."""
     parts = [f"Seed {seed}, {sum(row.kills for row in rows)} kills, {sum(row.calls for row in rows)} calls."]
-    for columns in (_DONE, _COST):
+    for columns in (_DONE, COST):
         cells = [[row.name, *(getattr(row, name) for name in columns)] for row in rows]
         parts.append(_table(["", *columns.values()], cells))
     wrong = [*Wrong, LAWS]
@@ -130,7 +130,7 @@ def as_json(runs: Sequence[Run], seed: int) -> dict[str, Any]:
     variants = []
     for run in runs:
         row = row_of(run)
-        figures = {name: getattr(row, name) for name in (*_DONE, *_COST)}
+        figures = {name: getattr(row, name) for name in (*_DONE, *COST)}
         listed = [{"wrong": breach.wrong, "where": breach.where, "what": breach.what} for breach in run.breaches]
         variants.append({"variant": row.name, **figures, "wrong": row.wrong, "breaches": listed, "laws": run.laws})
     return {"seed": seed, "ok": not any(row_of(run).breaches for run in runs), "variants": variants}
