@@ -92,6 +92,9 @@ def _calls(books: Books) -> Iterator[Breach]:
             yield from _told(hold, call, where)
         if call.status in (200, 202) and call.outcome is Outcome.ANSWERED:
             yield from _delivered(books, call, hold, where)
+        elif call.status == 200 and hold is not None and hold.settled < _least(call, hold) and not hold.expired:
+            # Both rules for streams that are cut charge what was stated, or else the quote: leaving is no free ride.
+            yield Breach(Wrong.LOST, where, f"{call.kind} was cut after it had begun, {_of(hold)}")
         if hold is not None and hold.settled > _most(call, hold):
             yield Breach(Wrong.FOR_NOTHING, where, f"{call.kind} costs {_most(call, hold)} at most, {_of(hold)}")
 

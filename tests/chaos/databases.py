@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+import asyncpg
+
 from tests.postgres import PostgresServer
 
 LOCK_WAIT_S = 30
@@ -33,6 +35,10 @@ class SqliteFile:
         self.path = folder / "farebox.db"
         self.url = f"sqlite+aiosqlite:///{self.path}"
 
+    async def opened_by(self, pid: int) -> bool:
+        """Whether a process has the file open."""
+        return str(self.path) in _open_files(pid)
+
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
         """Another process holds the lock for writing, as a careless script does."""
@@ -43,6 +49,16 @@ class SqliteFile:
             connection.execute("ROLLBACK")
         finally:
             connection.close()
+
+
+def _open_files(pid: int) -> set[str]:
+    """What the descriptors of a process lead to (proc_pid_fd(5)); nothing of one that is gone."""
+    found = set()
+    with suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                found.add(os.readlink(link))
+    return found
 
 
 @contextmanager
@@ -106,6 +122,14 @@ class Postgres:
         self._server = PostgresServer(durable=True)
         self._server.execute("CREATE DATABASE farebox")
         self.url = self._server.url("farebox")
+
+    async def opened_by(self, _pid: int) -> bool:
+        """Whether somebody is connected: while nothing else runs, it is the process in question."""
+        connection = await asyncpg.connect(host=str(self._server.directory), user="farebox", database="postgres")
+        try:
+            return bool(await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE datname = 'farebox'"))
+        finally:
+            await connection.close()
 
     @asynccontextmanager
     async def killed(self) -> AsyncIterator[None]:

@@ -76,10 +76,9 @@ def read_ledger(connection: Connection) -> LedgerBook:
     book = LedgerBook()
     for user, account in _rows(connection, "SELECT id, account_id FROM users"):
         book.accounts[user].append(account)
-    for number, account, user, *rest, created, ended, deadline, taken in _rows(connection, _HOLDS):
-        windows = tuple("/".join(window) for window in json.loads(taken).get("windows", ()))
-        moments = created / 1e6, ended and ended / 1e6, deadline / 1e6
-        book.holds[id_text(number)] = Hold(id_text(number), account, user, *rest, *moments, windows)
+    for row in _rows(connection, _HOLDS):
+        hold = _hold(row)
+        book.holds[hold.request_id] = hold
     for account, kind, amount, hold_id, at in _rows(
         connection, "SELECT account_id, kind, amount, hold_id, at FROM ledger_entries"
     ):
@@ -88,6 +87,24 @@ def read_ledger(connection: Connection) -> LedgerBook:
         book.usage.append((id_text(number), charged))
     book.grants = [tuple(row) for row in _rows(connection, "SELECT account_id, key, amount FROM credit_grants")]
     return book
+
+
+def _hold(row: Any) -> Hold:
+    return Hold(
+        request_id=id_text(row.id),
+        account=row.account_id,
+        user=row.user_id,
+        route=row.route_id,
+        state=row.state,
+        funding=row.funding,
+        amount=row.amount,
+        settled=row.settled_amount,
+        end_reason=row.end_reason,
+        created_at=row.created_at / 1e6,
+        ended_at=None if row.ended_at is None else row.ended_at / 1e6,
+        deadline=row.deadline / 1e6,
+        windows=tuple("/".join(window) for window in json.loads(row.taken).get("windows", ())),
+    )
 
 
 def _rows(connection: Connection, query: str) -> list[Any]:

@@ -90,7 +90,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`first_starts` is how long the first starts live. Each round has accounts of its own."""
+    """`first_starts` decides how long the first starts live. Each round has accounts of its own."""
 
     variant: Variant
     seed: str
@@ -107,7 +107,7 @@ def make_plan(variant: Variant, seed: int, kills: int) -> Plan:
     """The plan with at least so many kills."""
     name = f"{seed}/{variant.name}"
     chance = Random(name)
-    first_starts = tuple(round(chance.uniform(0.3, 2), 3) for _ in range(FIRST_STARTS))
+    first_starts = tuple(round(chance.random(), 3) for _ in range(FIRST_STARTS))
     rounds: list[tuple[Step, ...]] = []
     plan = Plan(variant, name, first_starts, ())
     while plan.kills < kills or not rounds:

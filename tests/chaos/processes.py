@@ -121,11 +121,12 @@ class Node:
         self._process: Process | None = None
         self.groups: list[int] = []
 
-    async def spawn(self) -> None:
-        """Start it, and wait for nothing."""
+    async def spawn(self, command: str = "serve") -> None:
+        """Start it, and wait for nothing. Another `command` than `serve` takes its place."""
         # Groups that are empty are forgotten: the system may give their numbers to others.
         self.groups = [group for group in self.groups if members(group)]
-        arguments = ["-m", "proxy.cli", "serve", "--json", "--config", str(self.config), *self._options]
+        options = self._options if command == "serve" else []
+        arguments = ["-m", "proxy.cli", command, "--json", "--config", str(self.config), *options]
         self._process = await spawn(arguments, self._ready, self._log)
         self.groups.append(self._process.pid)
 
@@ -149,6 +150,10 @@ class Node:
     def pid(self) -> int:
         assert self._process is not None, "it was spawned"
         return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.returncode is None
 
     def children(self, command: str) -> list[int]:
         """Its living child processes with this command: `serve` for workers, `jobs` for the scheduler."""

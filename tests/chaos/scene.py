@@ -16,7 +16,7 @@ from store.verify import verify
 from tests.chaos.backend import Receipt, read_book
 from tests.chaos.calls import Call, Kind
 from tests.chaos.ledger import LedgerBook, read_ledger
-from tests.chaos.processes import PATIENCE_S, Backend, Node, free_ports
+from tests.chaos.processes import PATIENCE_S, Backend, Node
 from tests.chaos.shop import Ports, stock, write_settings
 from tests.flows.house import token
 from tests.flows.raw import Message, RawClient, request
@@ -109,10 +109,9 @@ async def scene(
     database = Database(database_url, utc_now)
     await database.write(stock, utc_now())
     await database.close()
-    numbers = free_ports(2 * nodes + 1)
-    ports = [Ports(*numbers[2 * node : 2 * node + 2], numbers[-1]) for node in range(nodes)]
+    ports = Ports.free(nodes)
     async with AsyncExitStack() as stack:
-        backend = Backend(numbers[-1], folder)
+        backend = Backend(ports[0].backend, folder)
         stack.push_async_callback(backend.kill)
         await backend.start()
         started = []

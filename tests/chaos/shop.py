@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from policies.terms import Cycle
 from store import catalogue
+from tests.chaos.processes import free_ports
 from tests.flows.house import SECRET
 
 MICRO = 1_000_000
@@ -49,6 +50,12 @@ class Ports:
     public: int
     admin: int
     backend: int
+
+    @classmethod
+    def free(cls, nodes: int) -> list[Ports]:
+        """Ports that nobody listens on, for so many nodes before one backend."""
+        backend, *others = free_ports(2 * nodes + 1)
+        return [cls(public, admin, backend) for public, admin in zip(others[::2], others[1::2], strict=True)]
 
 
 _SETTINGS = """

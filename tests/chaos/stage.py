@@ -14,12 +14,15 @@ from store.schema import migrate
 from tests.chaos.audit import Breach, Wrong
 from tests.chaos.databases import Postgres, SmallDisk, SqliteFile, full_files
 from tests.chaos.plan import Plan, Step, Target, Variant
-from tests.chaos.processes import PATIENCE_S, Backend, Node, Stuck, free_ports
+from tests.chaos.processes import PATIENCE_S, Backend, Node, Stuck
 from tests.chaos.shop import Ports, stock, write_settings
 from tests.flows.raw import RawClient, request
 
 STARTING_S = 3.0
 """How long a start may last before it is killed: longer than one takes, so that it may also meet the first calls."""
+
+SCHEMA_S = 0.3
+"""How long a first start may last from when it has touched the database: about as long as it makes the schema."""
 
 OUTAGE_S = 2.0
 """How long the database is away, at most."""
@@ -34,13 +37,12 @@ class Stage:
     def __init__(self, variant: Variant, folder: Path, database: SqliteFile | Postgres, disk: SmallDisk | None) -> None:
         self.database_url = database.url
         self._database, self._disk = database, disk
-        numbers = free_ports(2 * variant.nodes + 1)
-        self.ports = [Ports(*numbers[2 * node : 2 * node + 2], numbers[-1]) for node in range(variant.nodes)]
+        self.ports = Ports.free(variant.nodes)
         self.nodes = []
         for number, ports in enumerate(self.ports, 1):
             config = write_settings(folder / f"node{number}", database.url, ports)
             self.nodes.append(Node(f"node {number}", config, variant.workers, folder / f"node{number}.log"))
-        self.backend = Backend(numbers[-1], folder)
+        self.backend = Backend(self.ports[0].backend, folder)
         self.kills = self.stops = 0
         self.outages: list[tuple[float, float]] = []
         """Spans, in seconds since 1970, in which the database could not be relied upon."""
@@ -48,10 +50,14 @@ class Stage:
 
     async def start(self, first_starts: tuple[float, ...]) -> None:
         """Kill whatever makes the schema, at some moments, and then let it; stock the shop; serve."""
-        for lives_s in first_starts:
-            await self.nodes[0].spawn()
-            await asyncio.sleep(lives_s)
-            await self._kill(self.nodes[0])
+        first, is_file = self.nodes[0], isinstance(self._database, SqliteFile)
+        for moment in first_starts:
+            # A file is made by the first start itself, a server's schema by the operator's command.
+            await first.spawn("serve" if is_file else "migrate")
+            while first.alive and not await self._database.opened_by(first.pid):
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(moment * SCHEMA_S)
+            await self._kill(first)
         await migrate(self.database_url)
         database = Database(self.database_url, utc_now)
         await database.write(stock, utc_now())

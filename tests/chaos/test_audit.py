@@ -156,6 +156,12 @@ def _delivered_in_time_and_expired(story: Story) -> None:
     story.change(call, state="expired", settled=0, end_reason="deadline")
 
 
+def _left_in_the_middle_for_nothing(story: Story) -> None:
+    call = story.call(Kind.LEAVES)
+    call.charged, call.reserved, call.outcome = None, BASE, Outcome.CUT
+    story.change(call, state="released", settled=0, end_reason="canceled")
+
+
 def _still_held(story: Story) -> None:
     call = story.call()
     call.charged, call.reserved, call.outcome = None, BASE, Outcome.CUT
@@ -271,6 +277,7 @@ TALES: dict[Callable[[Story], None], Wrong] = {
     _told_more_than_was_charged: Wrong.LOST,
     _delivered_and_not_charged: Wrong.LOST,
     _delivered_in_time_and_expired: Wrong.LOST,
+    _left_in_the_middle_for_nothing: Wrong.LOST,
     _still_held: Wrong.LOST,
     _a_done_job_that_is_free: Wrong.LOST,
     _a_charge_without_usage: Wrong.LOST,

@@ -26,9 +26,9 @@ STOPPED = (
 )
 
 PLANS = [
-    Plan(Variant("SQLite, two processes", "sqlite", 1, 2, {}), "suite", (0.6,), (CHILDREN,)),
+    Plan(Variant("SQLite, two processes", "sqlite", 1, 2, {}), "suite", (0.3,), (CHILDREN,)),
     Plan(Variant("SQLite, locked and full", "sqlite", 1, 1, {}), "suite", (), (LOCKED,)),
-    Plan(Variant("PostgreSQL, one process", "postgresql", 1, 1, {}), "suite", (0.8,), (STARTS,)),
+    Plan(Variant("PostgreSQL, one process", "postgresql", 1, 1, {}), "suite", (0.1,), (STARTS,)),
     Plan(Variant("PostgreSQL, killed and stopped", "postgresql", 2, 1, {}), "suite", (), (STOPPED,)),
 ]
 

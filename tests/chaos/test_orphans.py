@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.processes import Node, free_ports
+from tests.chaos.processes import Node
 from tests.chaos.shop import Ports, write_settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
@@ -39,7 +39,7 @@ async def _child(node: Node, command: str) -> int:
 
 async def test_children_end_with_their_parent_also_while_they_start(tmp_path: Path) -> None:
     """A worker that comes up when its parent is dead already must not serve alone, on a port that nobody can have."""
-    async with _serving(tmp_path, Ports(*free_ports(3)), workers=2) as node:
+    async with _serving(tmp_path, Ports.free(1)[0], workers=2) as node:
         await _child(node, "serve")
         await node.kill(node.pid)
         assert await node.leftovers() == []
@@ -47,7 +47,7 @@ async def test_children_end_with_their_parent_also_while_they_start(tmp_path: Pa
 
 async def test_the_scheduler_does_not_keep_the_port(tmp_path: Path) -> None:
     """Whatever it is busy with when its parent is killed, the node can be started again at once."""
-    ports = Ports(*free_ports(3))
+    ports = Ports.free(1)[0]
     async with _serving(tmp_path, ports, workers=1) as node:
         os.kill(await _child(node, "jobs"), signal.SIGSTOP)
         await node.kill(node.pid)
