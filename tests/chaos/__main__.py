@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -35,9 +36,16 @@ def main() -> int:
     options = parser.parse_args()
     seed = SystemRandom().randrange(10**6) if options.seed is None else options.seed
     folder = Path(tempfile.mkdtemp(prefix="farebox-chaos-"))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Also where whoever started it ignores the one, and the other would leave everything running.
+        signal.signal(number, signal.default_int_handler)
     tell(f"seed {seed}, in {folder}")
     again = f"make chaos KILLS={options.kills} SEED={seed} DATABASE={options.database}"
-    runs = asyncio.run(run_all(options.database, seed, options.kills, folder))
+    try:
+        runs = asyncio.run(run_all(options.database, seed, options.kills, folder))
+    except KeyboardInterrupt:
+        tell(f"stopped; what there is so far is in {folder}")
+        return 130
     rows = [row_of(run) for run in runs]
     text = tables(rows, seed)
     print(json.dumps(as_json(runs, seed), indent=2) if options.json else text)

@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from config.clock import utc_now
@@ -105,7 +105,9 @@ async def _wind_up(stage: Stage, laws: list[str]) -> None:
 
 
 def _keep(run: Run) -> None:
-    """What clients saw and what is wrong, beside the logs and the books that are there already."""
+    """Calls, holds and what is wrong, beside the logs, the backend's book and the file of the database."""
     (run.folder / "calls.jsonl").write_text("".join(f"{call.line()}\n" for call in run.books.clients.calls))
+    holds = [json.dumps(asdict(hold)) for hold in run.books.ledger.holds.values()]
+    (run.folder / "holds.jsonl").write_text("".join(f"{line}\n" for line in holds))
     wrong = [f"{breach.wrong}: {breach.where}: {breach.what}" for breach in run.breaches]
     (run.folder / "breaches.txt").write_text("".join(f"{line}\n" for line in [*wrong, *run.laws]))

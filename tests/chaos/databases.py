@@ -89,17 +89,20 @@ class SmallDisk:
     @classmethod
     @contextmanager
     def mounted(cls, folder: Path) -> Iterator[SmallDisk]:
-        """Raises OSError where it is not permitted."""
+        """Raises PermissionError where that is so. What is on it stays in the folder when it is gone."""
         folder.mkdir()
         libc = ctypes.CDLL(None, use_errno=True)
         where = os.fsencode(folder)
         if libc.mount(b"tmpfs", where, b"tmpfs", 0, b"size=%d" % FILESYSTEM_BYTES):
-            raise OSError(ctypes.get_errno(), f"cannot mount a small disk: {os.strerror(ctypes.get_errno())}")
+            raise PermissionError(f"cannot mount a small disk: {os.strerror(ctypes.get_errno())}")
         try:
             yield cls(folder)
         finally:
+            kept = {file.name: file.read_bytes() for file in folder.iterdir()}
             # Lazily: a process that is being killed may still have a file open.
             libc.umount2(where, 2)
+            for name, content in kept.items():
+                (folder / name).write_bytes(content)
 
     @contextmanager
     def full(self) -> Iterator[None]:

@@ -143,8 +143,9 @@ async def staged(plan: Plan, folder: Path) -> AsyncIterator[Stage]:
             database = await asyncio.to_thread(Postgres)
             stack.push_async_callback(asyncio.to_thread, database.stop)
         else:
-            with suppress(PermissionError):
-                disk = stack.enter_context(SmallDisk.mounted(folder / "disk"))
+            if any(step.target is Target.DISK_FULL for steps in plan.rounds for step in steps):
+                with suppress(PermissionError):
+                    disk = stack.enter_context(SmallDisk.mounted(folder / "disk"))
             database = SqliteFile(disk.folder if disk is not None else folder)
         stage = Stage(plan.variant, folder, database, disk)
         stack.push_async_callback(stage.end)

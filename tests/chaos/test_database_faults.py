@@ -116,7 +116,7 @@ def _disk(kind: str, folder: Path) -> Iterator[tuple[Path, Callable[[Scene], Abs
     with ExitStack() as stack:
         try:
             disk = stack.enter_context(SmallDisk.mounted(folder / "disk"))
-        except OSError as error:
+        except PermissionError as error:
             pytest.skip(str(error))
         yield disk.folder, lambda running: disk.full()
 
