@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
+
+from tests.chaos.__main__ import conclude, options_of
 from tests.chaos.audit import Books, Breach, Wrong
 from tests.chaos.backend import Receipt
 from tests.chaos.calls import Call, Kind, Outcome
@@ -46,6 +50,28 @@ def test_what_is_wrong_is_in_every_form(tmp_path: Path) -> None:
     assert lines[0] == "Seed 7, 10 kills, 4 calls."
     assert lines[-1].split() == ["|", "all", "|", "0", "|", "0", "|", "2", "|", "0", "|", "0", "|", "0", "|", "0", "|"]
     assert len({len(line) for line in lines[-5:]}) == 1
+
+
+def test_a_run_without_a_breach_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 0, JSON where it was asked for, and no folder."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    assert conclude([_run(folder, [])], options_of(["--seed", "7", "--json"]), folder) == 0
+    assert json.loads(capsys.readouterr().out)["ok"]
+    assert not folder.exists()
+
+
+def test_a_breach_is_told_with_all_that_it_takes_to_look_at_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1, the request, where everything is kept, and the line that carries out the same plan again."""
+    run = _run(tmp_path, [Breach(Wrong.TWICE, f"H{number}", "is there twice") for number in range(30)])
+    assert conclude([run], options_of(["--kills", "30", "--seed", "7", "--database", "sqlite"]), tmp_path) == 1
+    told = capsys.readouterr().err
+    assert "SQLite, one process: charged twice: H0: is there twice\n" in told
+    assert f"… 10 more in {tmp_path}/breaches.txt" in told
+    assert f"kept in {tmp_path}; the same plan again: make chaos KILLS=30 SEED=7 DATABASE=sqlite" in told
+    assert tmp_path.exists()
 
 
 def test_a_page_keeps_what_stands_around_its_table(tmp_path: Path) -> None:
