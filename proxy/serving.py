@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -67,6 +68,7 @@ async def serve_settings(settings: LoadedSettings, options: ServeOptions, announ
         public.setblocking(False)
     else:
         public, admin = listen(settings.values.listen), listen(settings.values.admin.listen)
+    allow_descriptors()
     stop = asyncio.Event()
     # Until there is something to reload, asking for it must not end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -87,6 +89,17 @@ async def serve_settings(settings: LoadedSettings, options: ServeOptions, announ
         await asyncio.gather(*children, return_exceptions=True)
         if parent is not None:
             parent.cancel()
+
+
+def allow_descriptors() -> None:
+    """As many open files as the system lets this process have: each exchange takes two, and the usual 1024 are few.
+
+    The usual limit is that low for the sake of programs that wait with `select`, which know no higher descriptors.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Where this fails the usual limit remains, and so does everything else.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def settle_memory() -> None:

@@ -14,6 +14,7 @@ from math import inf
 from typing import Protocol, cast
 
 from proxy.upstream.answer import UpstreamAnswer
+from proxy.upstream.deadline import Deadline
 from proxy.upstream.exchange import DeadConnection, Outgoing, UpstreamBroken, UpstreamTimeout
 from proxy.upstream.parsing import AnswerParser, MalformedAnswer
 
@@ -52,9 +53,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, None)
         self._readable = select.poll()
         self._patience = Patience(inf, inf, inf)
-        self._deadline = inf
-        self._cut_at = inf
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(self._late)
         self._parser: AnswerParser | None = None
         self._answer: UpstreamAnswer | None = None
         self._head: asyncio.Future[UpstreamAnswer | Exception] | None = None
@@ -70,11 +69,11 @@ class Connection(asyncio.BufferedProtocol):
 
     async def exchange(self, head: bytes, outgoing: Outgoing, patience: Patience) -> UpstreamAnswer:
         """The head of the answer. Raises DeadConnection, UpstreamBroken, UpstreamTimeout, or what the body raises."""
-        now = self._loop.time()
-        self._patience, self._cut_at = patience, now + patience.total_s
+        self._patience = patience
+        self._deadline.cut_at = self._loop.time() + patience.total_s
+        self._deadline.wait(patience.response_s)
         self._parser = parser = AnswerParser(is_head=outgoing.method == "HEAD")
         self._head = self._loop.create_future()
-        self._wait(now, patience.response_s)
         self._send(head, outgoing)
         try:
             outcome = await self._head
@@ -100,10 +99,10 @@ class Connection(asyncio.BufferedProtocol):
         """Stop reading, or go on. While the backend is held back it cannot be late."""
         if hold:
             self._transport.pause_reading()
-            self._wait(inf, 0)
+            self._deadline.wait()
         else:
             self._transport.resume_reading()
-            self._wait(self._loop.time(), self._patience.idle_s)
+            self._deadline.wait(self._patience.idle_s)
 
     def _fail(self, error: Exception) -> None:
         """The exchange under way has failed; who reads its answer hears of it as the backend's failure."""
@@ -119,7 +118,7 @@ class Connection(asyncio.BufferedProtocol):
     def _end(self, outcome: Exception | None, *, reusable: bool) -> None:
         """The exchange is over, once. A connection with anything left on it is never used again."""
         self._parser = self._answer = None
-        self._deadline = inf
+        self._deadline.stop()
         self.used = True
         if outcome is not None and self._head is not None and not self._head.done():
             self._head.set_result(outcome)
@@ -160,7 +159,7 @@ class Connection(asyncio.BufferedProtocol):
         if not parser.headers_complete:
             return
         if not parser.complete:
-            self._wait(self._loop.time(), self._patience.idle_s)
+            self._deadline.wait(self._patience.idle_s)
         if self._answer is None:
             self._answer = UpstreamAnswer(parser, self)
             if self._head is not None and not self._head.done():
@@ -185,8 +184,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._lost = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._deadline.close()
         parser = self._parser
         if parser is None:
             self._owner.lost(self)
@@ -267,11 +265,11 @@ class Connection(asyncio.BufferedProtocol):
     def _await_client(self) -> None:
         """While its client delivers, the backend is not late with its answer."""
         if self._parser is not None and not self._parser.headers_complete:
-            self._wait(inf, 0)
+            self._deadline.wait()
 
     def _await_backend(self) -> None:
         if self._parser is not None and not self._parser.headers_complete:
-            self._wait(self._loop.time(), self._patience.response_s)
+            self._deadline.wait(self._patience.response_s)
 
     async def _stop_upload(self) -> None:
         """Until nothing of the exchange touches the client's body any more."""
@@ -280,35 +278,18 @@ class Connection(asyncio.BufferedProtocol):
             upload.cancel()
             await asyncio.wait([upload])
 
-    # Time.
-
-    def _wait(self, since: float, seconds: float) -> None:
-        """Give the exchange `seconds` more. The timer is lazy: it is set again when it fires, not with every piece."""
-        self._deadline = deadline = min(since + seconds, self._cut_at)
-        if deadline == inf:
+    def _late(self) -> None:
+        parser = self._parser
+        if parser is None or parser.complete:
+            # What is left of a request whose answer is here waits for its client.
             return
-        if self._timer is not None:
-            if self._timer.when() <= deadline:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._look_at_the_clock)
-
-    def _look_at_the_clock(self) -> None:
-        self._timer = None
-        if self._parser is None or self._deadline == inf:
-            return
-        now = self._loop.time()
-        if now < self._deadline:
-            self._wait(self._deadline, 0)
-        elif self._parser.complete:
-            # What is left of the request waits for its client, who will have the answer's end first.
-            return
-        elif now >= self._cut_at:
-            self._fail(UpstreamTimeout(f"an exchange with upstream {self._name!r} took too long"))
-        elif self._parser.headers_complete:
-            self._fail(UpstreamTimeout(f"upstream {self._name!r} fell silent in the middle of its answer"))
+        if self._deadline.is_cut:
+            problem = f"an exchange with upstream {self._name!r} took too long"
+        elif parser.headers_complete:
+            problem = f"upstream {self._name!r} fell silent in the middle of its answer"
         else:
-            self._fail(UpstreamTimeout(f"upstream {self._name!r} did not answer in time"))
+            problem = f"upstream {self._name!r} did not answer in time"
+        self._fail(UpstreamTimeout(problem))
 
     # Between two exchanges.
 
