@@ -50,6 +50,9 @@ BACKLOG = 1024
 KEEPALIVE_S = 75
 """An idle client connection: longer than the usual load balancer keeps its own."""
 
+READ_AHEAD = 2**17
+"""Bytes of an upload that may wait for the backend, twice: with less, reading stops and goes on with every piece."""
+
 DRAIN_S = 30
 """How long running requests may take after the stop signal."""
 
@@ -136,7 +139,7 @@ async def _serving(pipeline: Pipeline, settings: FareboxSettings, listener: sock
         access_log=None,
         keepalive_timeout=KEEPALIVE_S,
         lingering_time=2,
-        read_bufsize=2**16,
+        read_bufsize=READ_AHEAD,
         max_line_size=settings.limits.header,
         max_field_size=settings.limits.header,
     )

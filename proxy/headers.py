@@ -8,8 +8,9 @@ What would make a backend serve another request than the one that was judged doe
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 HeaderList = list[tuple[str, str]]
 
@@ -46,6 +47,8 @@ READABLE_CODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
+Answer = TypeVar("Answer")
+
 _LONG = 64
 """Characters of a name; longer ones are rare, and are not remembered."""
 
@@ -53,13 +56,15 @@ _REMEMBERED = 2048
 """Names that are remembered with what they fold into: everything that real clients and backends send."""
 
 
+def _remembering(function: Callable[[str], Answer]) -> Callable[[str], Answer]:
+    """`function` of a header's name, with its answers remembered: the same few names come with every message."""
+    remembered = lru_cache(_REMEMBERED)(function)
+    return lambda name: remembered(name) if len(name) <= _LONG else function(name)
+
+
+@_remembering
 def folded(name: str) -> str:
     """As CGI and its descendants see a name: `X-Farebox-User`, `x_farebox_user` and `X.Farebox.User` are one."""
-    return _folded(name) if len(name) <= _LONG else _folded.__wrapped__(name)
-
-
-@lru_cache(_REMEMBERED)
-def _folded(name: str) -> str:
     return name.translate(_PUNCTUATION).lower()
 
 
@@ -79,16 +84,16 @@ def _nominated(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
 
 def end_to_end(headers: Sequence[tuple[str, str]]) -> HeaderList:
     """The headers that travel on, in their order and spelling, without framing and without Farebox's names."""
-    result, connection = [], False
-    for header in headers:
-        plain = folded(header[0])
-        if plain in _DROPPED:
-            connection = connection or plain == "connection"
-        elif not _is_ours(plain):
-            result.append(header)
+    result = [header for header in headers if _travels(header[0])]
     # Most messages nominate nothing.
-    nominated = _nominated(headers) if connection else ()
+    nominated = _nominated(headers) if len(result) < len(headers) else ()
     return [header for header in result if header[0].lower() not in nominated] if nominated else result
+
+
+@_remembering
+def _travels(name: str) -> bool:
+    plain = folded(name)
+    return plain not in _DROPPED and not _is_ours(plain)
 
 
 def _named(headers: Iterable[tuple[str, str]], name: str) -> HeaderList:

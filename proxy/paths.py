@@ -32,16 +32,16 @@ class Target:
     query: str
 
 
-_LONG = 200
+LONG = 200
 """Characters of a target; longer ones have something of their own in them, and do not come again."""
 
-_REMEMBERED = 1024
+REMEMBERED = 1024
 """Targets that are remembered with their reading: the paths of an API come again and again."""
 
 
 def parse_target(raw: str) -> Target | Refusal:
     """The one reading of a request target in origin form (RFC 9112 §3.2.1), or why it is refused."""
-    return _remembered(raw) if len(raw) <= _LONG else _parse(raw)
+    return _remembered(raw) if len(raw) <= LONG else _parse(raw)
 
 
 def _parse(raw: str) -> Target | Refusal:
@@ -63,7 +63,7 @@ def _parse(raw: str) -> Target | Refusal:
     return Target(raw, segments, query)
 
 
-_remembered = lru_cache(_REMEMBERED)(_parse)
+_remembered = lru_cache(REMEMBERED)(_parse)
 
 
 def _ambiguous(why: str) -> Refusal:

@@ -58,8 +58,9 @@ def moment_of(hold_id: int) -> datetime:
 
 
 def id_text(hold_id: int) -> str:
-    pairs = [_PAIRS[hold_id >> bits & 1023] for bits in range(50, -1, -10)]
-    return _ALPHABET[hold_id >> 60 & 31] + "".join(pairs)
+    high, low, pairs = hold_id >> 30, hold_id & 0x3FFFFFFF, _PAIRS
+    front = _ALPHABET[high >> 30] + pairs[high >> 20 & 1023] + pairs[high >> 10 & 1023] + pairs[high & 1023]
+    return front + pairs[low >> 20] + pairs[low >> 10 & 1023] + pairs[low & 1023]
 
 
 def parse_id(text: str) -> HoldId | None:

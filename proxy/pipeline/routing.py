@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from config.extractors import Source
 from config.routes import Route
 from policies.refusals import Refusal, invalid_request, no_route
-from proxy.paths import Found, PathTable, Target, lenient
+from proxy.paths import LONG, REMEMBERED, Found, PathTable, Target, lenient
 from proxy.strict_json import tokens
 from proxy.upstream.client import Upstream
 
@@ -53,6 +54,7 @@ class Routes:
                 alike[key] = (*alike.get(key, ()), compiled)
         for (method, segments), those in alike.items():
             self._lenient.add(method, segments, those)
+        self._remembered = lru_cache(REMEMBERED)(self._search)
 
     def find(self, method: str, target: Target) -> Found[CompiledRoute] | Refusal:
         """The route, with its path parameters. What matches no route is refused: there is no side door.
@@ -60,6 +62,9 @@ class Routes:
         Nor does another spelling open one: a path that a lenient backend would take for that of another route, such
         as `/V1/chat/` for `/v1/chat`, is refused unless that route is open to everybody.
         """
+        return self._remembered(method, target) if len(target.raw) <= LONG else self._search(method, target)
+
+    def _search(self, method: str, target: Target) -> Found[CompiledRoute] | Refusal:
         found = self._table.find(method, target.segments)
         if found is None:
             return no_route()

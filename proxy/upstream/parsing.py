@@ -37,43 +37,25 @@ class AnswerParser:
     `surplus`: nobody asked for it, so the connection is of no more use.
     """
 
-    __slots__ = (
-        "_dry",
-        "_http",
-        "_is_head",
-        "_names",
-        "_problem",
-        "_reason",
-        "_size",
-        "_until_end",
-        "complete",
-        "headers",
-        "headers_complete",
-        "length",
-        "pieces",
-        "reason",
-        "reusable",
-        "status",
-        "surplus",
-    )
+    # What most answers leave as it is stands here: one of these is made for each answer.
+    status = 0
+    reason = ""
+    length: int | None = None
+    headers_complete = False
+    complete = False
+    surplus = False
+    reusable = False
+    _reason = b""
+    _problem: str | None = None
+    _until_end = False
+    _dry = _size = _names = 0
 
     def __init__(self, *, is_head: bool) -> None:
         """`is_head` for the answer to a HEAD request, which has no body whatever its headers say."""
-        self._http: HttpResponseParser | None = HttpResponseParser(self)
-        self._is_head = is_head
-        self._dry = self._size = self._names = 0
-        self._problem: str | None = None
-        self._reason = b""
-        self._until_end = False
-        self.status = 0
-        self.reason = ""
         self.headers: HeaderList = []
-        self.length: int | None = None
-        self.headers_complete = False
         self.pieces: list[bytes] = []
-        self.complete = False
-        self.surplus = False
-        self.reusable = False
+        self._is_head = is_head
+        self._http: HttpResponseParser | None = HttpResponseParser(self)
 
     def feed(self, data: bytes | memoryview) -> None:
         """Read what has arrived. Raises MalformedAnswer."""
@@ -152,10 +134,10 @@ class AnswerParser:
             return
         version, codings = self._http.get_http_version(), []
         for name, value in self.headers:
-            lower = name.lower()
-            if lower == "content-length":
+            # Only two names decide, and few others are as long.
+            if len(name) == 14 and name.lower() == "content-length":
                 self.length = int(value)
-            elif lower == "transfer-encoding":
+            elif len(name) == 17 and name.lower() == "transfer-encoding":
                 codings.append(value.lower())
         if version not in ("1.1", "1.0"):
             self._refuse("it answered in an unknown version of HTTP")
