@@ -372,15 +372,15 @@ async def test_a_slow_client_is_not_the_backends_fault() -> None:
     """While a body is being delivered, the time for an answer does not run; afterwards it does."""
 
     async def slow() -> AsyncIterator[bytes]:
-        for _ in range(4):
-            await asyncio.sleep(0.1)
+        for _ in range(2):
+            await asyncio.sleep(0.3)
             yield b"abc"
 
-    async with backend_with(answering(OK)) as backend, upstream(backend.url, response_timeout="200ms") as client:
-        assert await ask(client, outgoing("POST", body=slow(), length=12)) == b"ok"
+    async with backend_with(answering(OK)) as backend, upstream(backend.url, response_timeout="500ms") as client:
+        assert await ask(client, outgoing("POST", body=slow(), length=6)) == b"ok"
         backend.script = Visit.gone
         with pytest.raises(UpstreamTimeout, match="did not answer in time"):
-            await client.send(outgoing("POST", body=slow(), length=12))
+            await client.send(outgoing("POST", body=slow(), length=6))
 
 
 async def test_the_answer_to_half_a_request_is_an_answer() -> None:
@@ -472,7 +472,7 @@ async def trickles_head(visit: Visit) -> None:
         (silent, {"response_timeout": "50ms"}, "did not answer in time"),
         (trickles_head, {"response_timeout": "100ms"}, "did not answer in time"),
         (stops, {"idle_timeout": "50ms"}, "fell silent in the middle"),
-        (trickles, {"total_timeout": "100ms", "idle_timeout": "90ms"}, "took too long"),
+        (trickles, {"total_timeout": "100ms", "idle_timeout": "10s"}, "took too long"),
         (silent, {"total_timeout": "50ms"}, "took too long"),
     ],
 )
@@ -487,18 +487,17 @@ async def test_a_backend_that_takes_too_long_is_given_up(script: Script, limit: 
 
 async def test_a_slow_reader_is_not_the_backends_fault() -> None:
     """Nor does the time between two pieces run while nobody reads."""
-    body = b"x" * 2**20
+    body = b"x" * 2**22
 
     async def plenty(visit: Visit) -> None:
         await visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
-    async with backend_with(plenty) as backend, upstream(backend.url, idle_timeout="100ms") as client:
+    async with backend_with(plenty) as backend, upstream(backend.url, idle_timeout="400ms") as client:
         async with await client.send(outgoing()) as answer:
-            received = 0
+            received = len(await answer.read())
+            await asyncio.sleep(0.5)
             while piece := await answer.read():
                 received += len(piece)
-                if received < 2**19:
-                    await asyncio.sleep(0.15)
         assert received == len(body)
 
 
@@ -506,11 +505,11 @@ async def test_times_of_one_exchange_are_not_those_of_the_next() -> None:
     """A timer that was set for an earlier exchange on the connection ends none."""
 
     async def in_time(visit: Visit) -> None:
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.2)
         await visit.send(OK)
 
-    async with backend_with(in_time) as backend, upstream(backend.url, response_timeout="100ms") as client:
-        for _ in range(5):
+    async with backend_with(in_time) as backend, upstream(backend.url, response_timeout="550ms") as client:
+        for _ in range(3):
             assert await ask(client) == b"ok"
         assert backend.connections == 1
 

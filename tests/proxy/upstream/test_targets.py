@@ -135,7 +135,7 @@ async def test_one_more_than_may_wait_is_refused() -> None:
     async def silent(visit: Visit) -> None:
         await visit.gone()
 
-    limits = {"max_connections": 1, "max_waiting": 1, "queue_timeout": "50ms"}
+    limits = {"max_connections": 1, "max_waiting": 1, "queue_timeout": "500ms"}
     async with backend_with(silent) as backend, upstream(backend.url, **limits) as client:
         running = asyncio.create_task(ask(client))
         await backend.arrived.wait()
@@ -228,7 +228,7 @@ async def test_an_address_that_fails_its_check_is_left_out() -> None:
 
 async def test_a_check_takes_no_place_and_says_what_is_wrong(caplog: pytest.LogCaptureFixture) -> None:
     """Once when an address is left out, and once when it is back."""
-    health = {"path": "/", "interval": "5ms", "timeout": "50ms"}
+    health = {"path": "/", "interval": "5ms", "timeout": "400ms"}
 
     async def silent(visit: Visit) -> None:
         await visit.gone()
