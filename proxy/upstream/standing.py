@@ -2,7 +2,7 @@
 
 A target that cannot be connected to is ejected after a few failures in a row, for a pause that doubles each time. When
 the pause is over one request tries it, and the others stay away until that one has succeeded. Ejecting everything
-would help nobody: when all are ejected, all are tried.
+would help nobody: what is out is still tried when nothing else can be reached.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Standing:
         """Whether its health check has failed; that is for the check alone to end."""
 
     def is_out(self, now: float) -> bool:
-        """Whether it is left out while there is another one."""
+        """Whether others are tried before it, however busy they are."""
         return self.unhealthy or now < self._until
 
     def failed(self, now: float) -> None:
@@ -65,8 +65,7 @@ AnyCandidate = TypeVar("AnyCandidate", bound=Candidate)
 def in_order(targets: Sequence[AnyCandidate], turn: int, now: float) -> list[AnyCandidate]:
     """The targets in the order in which one request tries them: the least busy first, taking turns where they tie.
 
-    Those that are out come last, and only where all of them are.
+    Those that are out come last: they are tried when nothing else can be reached.
     """
     turned = [*targets[turn % len(targets) :], *targets[: turn % len(targets)]]
-    standing = [target for target in turned if not target.standing.is_out(now)]
-    return sorted(standing or turned, key=lambda target: target.outstanding)
+    return sorted(turned, key=lambda target: (target.standing.is_out(now), target.outstanding))

@@ -42,10 +42,10 @@ def test_a_few_failures_in_a_row_eject() -> None:
     assert not standing.is_out(100.0)
 
 
-def test_a_target_that_is_out_is_left_out() -> None:
-    """Until its pause is over."""
+def test_a_target_that_is_out_comes_last() -> None:
+    """However busy the others are, until its pause is over."""
     places = [Place("a", standing=failing(EJECT_AFTER)), Place("b", 9)]
-    assert names(places) == ["b"]
+    assert names(places) == ["b", "a"]
     assert names(places, now=101.5) == ["a", "b"]
 
 
@@ -53,9 +53,9 @@ def test_one_request_tries_it_again() -> None:
     """Meanwhile the others stay away; a success brings everybody back, a failure a longer pause."""
     places = [Place("a", standing=failing(EJECT_AFTER)), Place("b", 9)]
     places[0].standing.tried(101.5)
-    assert names(places, now=101.5) == ["b"]
+    assert names(places, now=101.5) == ["b", "a"]
     places[0].standing.failed(101.6)
-    assert names(places, now=103.4) == ["b"]
+    assert names(places, now=103.4) == ["b", "a"]
     places[0].standing.tried(103.6)
     places[0].standing.succeeded()
     assert names(places, now=103.6) == ["a", "b"]
@@ -75,8 +75,8 @@ def test_pauses_double_up_to_a_bound() -> None:
     assert max(pauses) == LONGEST_PAUSE_S
 
 
-def test_when_all_are_out_all_are_tried() -> None:
-    """Ejecting everything would help nobody."""
+def test_when_all_are_out_the_least_busy_comes_first() -> None:
+    """Ejecting everything would help nobody: whoever is out is still in the order."""
     places = [Place("a", 1, failing(EJECT_AFTER)), Place("b", 0, failing(EJECT_AFTER))]
     places[1].standing.unhealthy = True
     assert names(places) == ["b", "a"]
@@ -87,4 +87,4 @@ def test_an_unhealthy_target_is_out_whatever_connects() -> None:
     place = Place("a")
     place.standing.unhealthy = True
     place.standing.succeeded()
-    assert names([place, Place("b", 5)]) == ["b"]
+    assert names([place, Place("b", 5)]) == ["b", "a"]

@@ -100,6 +100,19 @@ async def test_when_all_addresses_are_out_all_are_tried() -> None:
         await server.wait_closed()
 
 
+async def test_what_is_left_out_is_the_last_resort() -> None:
+    """An address whose check fails is asked rather than nobody, when no other can be reached."""
+    health = {"path": "/healthz", "interval": "10ms"}
+
+    async def ill(visit: Visit) -> None:
+        is_check = visit.request.first.startswith(b"GET /healthz")
+        await visit.send(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n" if is_check else OK)
+
+    async with backend_with(ill) as backend, upstream(NOWHERE, backend.url, health=health) as client:
+        await until(lambda: all(state.ejected for state in client.states()))
+        assert await ask(client) == b"ok"
+
+
 async def test_an_answer_that_fails_ejects_nobody() -> None:
     """A backend that can be reached may be right to refuse or to break a request; its health check may judge that."""
     async with backend_with(answering(b"nonsense")) as backend, upstream(backend.url) as client:
