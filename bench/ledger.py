@@ -22,7 +22,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -31,13 +30,15 @@ from sqlalchemy import Connection
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from config.clock import utc_now
-from policies.terms import MICRO, AccountId, Funding, Metric, OnDeadline
+from policies.quota import QuotaTerms
+from policies.terms import MICRO, AccountId, Funding, OnDeadline
 from store import reports
 from store.columns import to_micros
 from store.ids import first_id_at
 from store.opening import Store, open_store
+from store.quota_reports import windows_now
 from store.schema import migrate
-from store.verbs import Hold, QuotaTerms, Request, Reserve, Settle, Usage
+from store.verbs import Hold, Request, Reserve, Settle, Usage
 from tests.postgres import PostgresServer
 
 CONCURRENT = 64
@@ -110,8 +111,7 @@ _FILL = {"accounts": _fill_accounts, "usage": _fill_usage}
 
 def _reserve(store: Store, account_id: int, funding: Funding) -> Reserve:
     identity = store.ids.next(), AccountId(account_id), 0
-    deadline = utc_now() + timedelta(hours=1)
-    return Reserve(*identity, (funding,), 1000, 1, TERMS, REQUEST, deadline, OnDeadline.RELEASE)
+    return Reserve(*identity, (funding,), 1000, 1, TERMS, REQUEST, timedelta(hours=1), OnDeadline.RELEASE)
 
 
 async def cycles(store: Store, size: Size, seconds: float, funding: Funding, concurrent: int) -> list[float]:
@@ -194,17 +194,12 @@ async def measure(small: Store, large: Store, size: Size, seconds: float, rounds
     actions: dict[str, Callable[[int], Awaitable[object]]] = {
         "lone reservation": lambda account: large.ledger.reserve(_reserve(large, account, Funding.CREDITS)),
         "balance": lambda account: database.read(reports.balance, account, now),
-        "quota status": lambda account: database.read(partial(_quota_status, account=account)),
+        "quota status": lambda account: database.read(windows_now, AccountId(account), TERMS, utc_now()),
         "usage page": lambda account: database.read(reports.usage, account, None, 50),
     }
     for name, action in actions.items():
         figures[f"{name}, p50 ms"], figures[f"{name}, p99 ms"] = await timed(action, size, seconds)
     return figures
-
-
-def _quota_status(connection: Connection, account: int) -> None:
-    for metric in Metric:
-        reports.window(connection, account, metric, utc_now())
 
 
 async def run(urls: list[str], size: Size, seconds: float, rounds: int) -> dict[str, float]:
