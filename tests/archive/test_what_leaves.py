@@ -126,7 +126,7 @@ async def test_an_open_hold_stays_and_goes_after_its_end(
     monkeypatch.setattr(store.roll_up, "MARGIN", 2 * HOUR)
     account = await used_account(till)
     job = await reserve(till, account, FEBRUARY, "a:slow", 9, "credits")
-    await till.bind(job, "job 1", deadline=MAY + 1000 * DAY)
+    await till.bind(job, "job 1", lasts=1000 * DAY)
     await archive(till.database, tmp_path, before=MARCH)
     till.now = utc_now() - HOUR
     assert isinstance(await till.settle(job, 7), Ended)
@@ -215,7 +215,7 @@ async def test_late_verbs_find_no_hold(till: Till, tmp_path: Path) -> None:
     """A settlement or refund that comes after a year changes nothing, and a poll finds no job of that id."""
     account = await used_account(till)
     hold = await reserve(till, account, FEBRUARY, "a:x", 5, "credits")
-    await till.bind(hold, "job 1", deadline=FEBRUARY + HOUR)
+    await till.bind(hold, "job 1", lasts=HOUR)
     await till.settle(hold)
     await archive(till.database, tmp_path, before=MAY)
     entries = await till.entries(account)

@@ -102,7 +102,7 @@ class RetentionMachine(RuleBasedStateMachine):
                 terms=terms(10**6),
                 fundings=chance.choice([CREDITS, QUOTA]),
                 request=request,
-                deadline=self._now + 400 * DAY,
+                lasts=400 * DAY,
             )
             (hold,) = self._run(self._till.run(verb))
             assert isinstance(hold, Hold)

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event
-from store.verify_grants import check_provenance
 
 from policies.terms import HoldId
 from store import reports
 from store.batch import run_batch
 from store.findings import Findings, Span
 from store.verbs import Hold, Settle, Usage, Verb
-from store.verify_accounts import check_balances
+from store.verify_grants import check_provenance
 from tests.store.till import CREDITS, NOON, QUOTA, Till, reserving, terms
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -102,7 +101,6 @@ def _reserve(connection: Connection, account_id: int) -> None:
     [
         ("ix_holds_open", reports.open_holds),
         ("ix_holds_open", lambda connection, number: check_provenance(connection, Span(0, number, 1), Findings())),
-        ("ix_holds_open", lambda connection, number: check_balances(connection, Span(0, number, 1), Findings())),
         ("ix_credit_grants_unspent", reports.grants),
         ("ix_credit_grants_unspent", _reserve),
         ("ix_holds_open_of_account", _reserve),

@@ -244,7 +244,7 @@ async def test_what_is_held_is_not_carried_and_does_not_come_back_into_the_new_w
     account = await till.account()
     await till.plan_version(1, daily_rollover=20)
     settled = await _use(till, account, 2, ROLLOVER)
-    hold = await till.hold(account, quota=3, fundings=QUOTA, terms=ROLLOVER, deadline=NOON + 3 * DAY)
+    hold = await till.hold(account, quota=3, fundings=QUOTA, terms=ROLLOVER, lasts=3 * DAY)
     till.now += DAY
     assert await _left(till, account, ROLLOVER) == 15
     await till.release(hold)

@@ -85,7 +85,7 @@ async def _use(till: Till, account: AccountId, at: datetime, model: str, units: 
     hold_id = HoldId(first_id_at(at) + till.hold_id())
     quota = {"quota": units, "fundings": QUOTA, "terms": terms(1000, 9000)}
     paying = quota if funding == "quota" else {"credits": units}
-    verb = reserving(hold_id, account, request=request, deadline=at + HOUR, **paying)  # type: ignore[arg-type]
+    verb = reserving(hold_id, account, request=request, lasts=HOUR, **paying)  # type: ignore[arg-type]
     await till.run(verb, Settle(hold_id, verb.account_id, None, Usage(), "done"))
 
 

@@ -50,7 +50,7 @@ async def reserve(till: Till, account: AccountId, at: datetime, model: str, unit
     till.now, request = at, replace(REQUEST, model_key=ModelKey(model))
     hold_id = HoldId(first_id_at(at) + till.hold_id())
     paying = {"quota": units, "fundings": QUOTA, "terms": terms(10**6)} if funding == "quota" else {"credits": units}
-    verb = reserving(hold_id, account, request=request, deadline=at + HOUR, **paying)  # type: ignore[arg-type]
+    verb = reserving(hold_id, account, request=request, lasts=HOUR, **paying)  # type: ignore[arg-type]
     (held,) = await till.run(verb)
     assert isinstance(held, Hold), held
     return held
