@@ -12,6 +12,7 @@ from config.clock import utc_now
 from jobs.archive_usage import Keep, archive_usage
 from jobs.turns import Turn
 from policies.holds import HoldState
+from policies.spending import DEFAULT_ORDER
 from policies.terms import AccountId
 from store.archive_files import batches, manifests
 from store.archive_rows import ArchiveRow, archive_rows
@@ -55,7 +56,7 @@ async def archive(
     keep = Keep((now.year - before.year) * 12 + now.month - before.month, folder)
     stop = StopAfter(looks) if looks is not None else asyncio.Event()
     # Nothing but the database is asked for.
-    store = Store(database, None, None, utc_now)  # type: ignore[arg-type]
+    store = Store(database, None, None, utc_now, DEFAULT_ORDER)  # type: ignore[arg-type]
     turn = Turn(store, utc_now, stop, "archive_usage", "tester")
     assert await turn.begin()
     try:

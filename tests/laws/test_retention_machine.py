@@ -28,6 +28,7 @@ import store.roll_up
 from jobs.archive_usage import Keep, archive_usage
 from jobs.roll_up_usage import roll_up_usage
 from jobs.turns import Turn
+from policies.spending import DEFAULT_ORDER
 from policies.terms import AccountId, HoldId, ModelKey
 from store.archive_files import manifests
 from store.archive_rows import ArchiveRow
@@ -173,7 +174,7 @@ class RetentionMachine(RuleBasedStateMachine):
         return [month for month in self._run(self._database.read(archives)) if month.done_at is None]
 
     async def _job(self, job: Callable[[Store, Turn], Awaitable[dict[str, int]]], looks: int | None) -> dict[str, int]:
-        store = Store(self._database, None, None, self._database._clock)  # type: ignore[arg-type]
+        store = Store(self._database, None, None, self._database._clock, DEFAULT_ORDER)  # type: ignore[arg-type]
         stop = StopAfter(looks) if looks is not None else asyncio.Event()
         turn = Turn(store, self._database._clock, stop, "job", "machine")
         assert await turn.begin()
