@@ -15,7 +15,7 @@ from policies.spending import DEFAULT_ORDER, DEFAULT_PRIORITY, SpendOrder, spend
 from policies.terms import AccountId, HoldId, Overrun
 from store.columns import to_micros
 from store.rows import AccountRow, Entry, EntryKind, GrantRow, HoldRow, hold_total
-from store.verbs import GrantCredits, GrantSource, LacksCredits
+from store.verbs import OVERRUN_KEY, GrantCredits, GrantSource, LacksCredits
 
 
 @dataclass(slots=True)
@@ -133,7 +133,7 @@ class CreditBook:
             GrantRow(
                 id=hold.id,
                 account_id=account.id,
-                key=f"overrun:{hold.id}",
+                key=f"{OVERRUN_KEY}{hold.id}",
                 source=GrantSource.REFUND,
                 amount=amount,
                 remaining=0,

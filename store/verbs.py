@@ -27,6 +27,10 @@ class GrantSource(StrEnum):
     ADJUST = "adjust"
 
 
+OVERRUN_KEY = "overrun:"
+"""How the keys of grants begin that the ledger itself makes, for what an overrun has lent: nobody else's may."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a hold remembers of its request: enough to explain the charge for ever."""

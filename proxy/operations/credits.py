@@ -12,7 +12,7 @@ from proxy.operations.naming import named_account
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, conflict
 from store import reports
 from store.ids import id_text
-from store.verbs import Granted, GrantSource, LacksCredits, Refused
+from store.verbs import OVERRUN_KEY, Granted, GrantSource, LacksCredits, Refused
 
 
 class Grant(Arguments):
@@ -35,6 +35,8 @@ class Grant(Arguments):
 async def grant(desk: Desk, given: Grant) -> Answer | Refusal:
     if given.expires is not None and given.expires <= desk.now():
         return invalid_request(f"{iso(given.expires)} has passed; credits cannot lapse in the past", "expires")
+    if given.key is not None and given.key.startswith(OVERRUN_KEY):
+        return invalid_request(f"keys that begin with {OVERRUN_KEY} are the ledger's own", "key")
     account = await named_account(desk.store, given.account)
     if isinstance(account, Refusal):
         return account

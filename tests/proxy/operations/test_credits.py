@@ -38,6 +38,13 @@ async def test_a_key_used_for_another_amount_is_a_conflict(counter: Counter, ana
     assert (await counter.do("credits balance", account=ana))["available"] == 15
 
 
+async def test_a_key_of_the_ledgers_own_is_refused(counter: Counter, ana: str) -> None:
+    """A grant under it would stand in the way of a charge."""
+    refusal = await counter.refused("credits grant", Reason.INVALID_REQUEST, account=ana, credits=5, key="overrun:7")
+    assert refusal.fields == {"field": "key"}
+    assert (await counter.do("credits balance", account=ana))["available"] == 10
+
+
 async def test_lapsed_credits_are_not_available(counter: Counter, ana: str) -> None:
     """A grant counts until the moment it expires, and not from it on; one in the past cannot be made."""
     await counter.do("credits grant", account=ana, credits=5, expires="2026-01-16")
