@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
+import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from platform import python_version
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -62,7 +63,7 @@ def at_least(name: str, value: float, goal: float) -> Figure:
 
 
 def at_most(name: str, value: float, unit: str, goal: float) -> Figure:
-    return Figure(name, value, unit, f"<= {goal:g} {unit}", value <= goal)
+    return Figure(name, value, unit, f"<= {goal:.3g} {unit}", value <= goal)
 
 
 def throughput(running: House, seconds: float, rounds: int) -> Iterator[Figure]:
@@ -85,7 +86,7 @@ def throughput(running: House, seconds: float, rounds: int) -> Iterator[Figure]:
 
     for case, bare, goal in (("metered POST", "bare POST", 0.7), ("unmetered GET", "bare GET", 1.5)):
         yield at_least(f"{case}, requests/s, to the {bare}", ratio(lambda one: one[0].requests_per_s, case, bare), goal)
-        yield Figure(f"{case}, computing time, of the {bare}", ratio(lambda one: one[1], case, bare), "x")
+        yield at_most(f"{case}, computing time, of the {bare}", ratio(lambda one: one[1], case, bare), "x", 1 / goal)
     for name, results in found.items():
         yield Figure(f"{name}, 32 connections", statistics.median(one.requests_per_s for one, _ in results), "1/s")
         yield Figure(f"{name}, p99", statistics.median(one.p99_ms for one, _ in results), "ms")
@@ -169,16 +170,22 @@ MARK = "<!-- From here on written by `python bench/throughput.py --write` -->"
 END = "<!-- Until here -->"
 
 
-def write(figures: list[Figure]) -> None:
+def conditions(options: argparse.Namespace) -> str:
+    """How a run is made, and how busy the machine is with other things when it begins."""
+    size = "the smaller bodies and fewer streams of `--quick`" if options.quick else "bodies of 1 GiB, 500 streams"
+    busy = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores when it began"
+    return f"Medians of {options.rounds} rounds of {options.seconds:g} s, {size}; Python {python_version()}; {busy}."
+
+
+def write(figures: list[Figure], how: str) -> None:
     """The table, in the place of the one that stands on the page."""
     rows = ["| figure | measured | goal | |", "|---|---|---|---|"]
     for figure in figures:
         verdict = {True: "reached", False: "**missed**", None: ""}[figure.reached]
         rows.append(f"| {figure.name} | {figure.value:.2f} {figure.unit} | {figure.goal} | {verdict} |")
-    where = f"Python {platform.python_version()}, {platform.machine()}; the median of the rounds of one run."
     before, _, rest = PAGE.read_text("utf-8").partition(MARK)
     _, _, after = rest.partition(END)
-    PAGE.write_text("\n".join([before + MARK, *rows, "", where, END + after]), "utf-8")
+    PAGE.write_text("\n".join([before + MARK, *rows, "", how, END + after]), "utf-8")
 
 
 def main() -> None:
@@ -189,7 +196,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--write", action="store_true", help="also write the table to docs/performance.md")
     options = parser.parse_args()
-    figures = []
+    how, figures = conditions(options), []
     for figure in measured(options):
         figures.append(figure)
         if not options.json:
@@ -197,7 +204,7 @@ def main() -> None:
     if options.json:
         print(json.dumps({figure.name: round(figure.value, 3) for figure in figures}))
     if options.write:
-        write(figures)
+        write(figures, how)
 
 
 if __name__ == "__main__":
