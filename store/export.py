@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from policies.terms import AccountId
 from store.findings import Progress
+from store.open_holds import taken_by_open_holds
 from store.tables import credit_grants, holds, ledger_entries, usage_events
 
 ROWS_AT_ONCE = 5_000
@@ -93,12 +94,18 @@ def export(
     query = table.query.where(chosen).order_by(*table.key).limit(ROWS_AT_ONCE)
     done, page = 0, query
     while rows := [row._mapping for row in connection.execute(page)]:
-        take(rows)
+        take(_with_held(connection, rows) if what is Exported.GRANTS else rows)
         done += len(rows)
         progress(str(what), done, total)
         last = tuple(rows[-1][column.name] for column in table.key)
         page = query.where(sa.tuple_(*table.key) > last)
     return done
+
+
+def _with_held(connection: Connection, rows: Sequence[Row]) -> list[Row]:
+    """Grants with what is `held` of each, and the `remaining` rest."""
+    held = taken_by_open_holds(connection, sorted({row["account_id"] for row in rows})).grants
+    return [{**row, "held": held[row["id"]], "remaining": row["unspent"] - held[row["id"]]} for row in rows]
 
 
 def _selected(table: _Table, selection: Selection) -> sa.ColumnElement[bool]:
