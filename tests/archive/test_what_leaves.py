@@ -195,7 +195,7 @@ async def test_a_charge_that_was_archived_is_final(till: Till, tmp_path: Path) -
     old = await use(till, account, FEBRUARY, "a:x", 30, funding="credits")
     young = await use(till, account, APRIL, "a:x", 30, funding="credits")
     running = await reserve(till, account, FEBRUARY, "a:x", 30, "credits")
-    ledger = Ledger(till.database, _Committer(till), None)  # type: ignore[arg-type]
+    ledger = Ledger(till.database, _Committer(till), None, None)  # type: ignore[arg-type]
     assert isinstance(await ledger.refund(old.hold_id, account, 1, "sorry"), Refunded)
     # From the beginning on, when everything is still there.
     await archive(till.database, tmp_path, MARCH, looks=1)
