@@ -109,7 +109,9 @@ async def test_what_an_older_version_has_written_is_kept(empty_database_url: str
     assert await migrate(empty_database_url) == ("0001", (await migrate(empty_database_url))[1])
     assert [check for check in await _run(empty_database_url, verify) if check.breaches] == []
     rows = await _run(empty_database_url, lambda connection: connection.execute(sa.select(accounts)).mappings().all())
-    assert (rows[0]["id"], rows[0]["posted"], rows[0]["overdrawn"], rows[0]["tags"]) == (7, 70, 0, ["vip"])
+    assert (rows[0]["id"], rows[0]["overdrawn"], rows[0]["tags"]) == (7, 0, ["vip"])
+    unspent = sa.text("SELECT unspent, spent FROM credit_grants")
+    assert await _run(empty_database_url, lambda connection: connection.execute(unspent).all()) == [(70, False)]
     rules = await _run(empty_database_url, lambda connection: connection.execute(sa.select(*_RULES)).all())
     assert [tuple(row) for row in rules] == [("none", "cap", None)] * 2
     for statement in ("DELETE FROM accounts", "INSERT INTO users VALUES ('budi', 8, NULL, 1)"):
