@@ -104,7 +104,7 @@ async def _use_for_three_days(store: Store, clock: Clock) -> None:
     request = Request("ben", None, ModelKey("videos:quick"), "generate", "generate", "policy", "tier-models", 1)
     for day in range(3):
         verb = Reserve(store.ids.next(), account, 0, (Funding.CREDITS,), 5 * MICRO, 1, None, request,
-                       clock.now + timedelta(hours=1), OnDeadline.RELEASE)  # fmt: skip
+                       timedelta(hours=1), OnDeadline.RELEASE)  # fmt: skip
         await store.ledger.reserve(verb)
         if day == 2:
             await store.ledger.release(verb.hold_id, account, "failed")

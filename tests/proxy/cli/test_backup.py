@@ -76,12 +76,12 @@ def test_a_copy_of_a_ledger_with_a_breach_is_told(console: Console) -> None:
     """It is a faithful copy all the same, and is kept."""
     console.out("accounts", "create", "ana")
     with closing(sqlite3.connect(console.folder / "farebox.db")) as connection:
-        connection.execute("UPDATE accounts SET posted = posted + 1")
+        connection.execute("UPDATE credit_grants SET unspent = unspent - 1")
         connection.commit()
     path = console.folder / "backup.db"
     answer = console.json("backup", str(path), "--verify", code=1)
     assert answer["ok"] is False
-    assert {breach["law"] for breach in answer["breaches"]} == {"balances", "grants"}
+    assert {breach["law"] for breach in answer["breaches"]} == {"balances", "spending"}
     assert path.exists()
 
 

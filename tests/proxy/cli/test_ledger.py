@@ -27,14 +27,16 @@ def test_a_breach_ends_with_one_and_names_what_is_concerned(books: Console) -> N
     """On lines of its own, to be searched for; for machines with its law; and a sound ledger ends with 0."""
     assert books.json("ledger", "verify")["ok"] is True
     with closing(sqlite3.connect(books.folder / "farebox.db")) as connection:
-        connection.execute("UPDATE accounts SET posted = posted + 1 WHERE id = 2")
+        connection.execute(
+            "UPDATE credit_grants SET unspent = unspent - 1 WHERE account_id = 2 AND source = 'purchase'"
+        )
         connection.commit()
     result = books.run("ledger", "verify")
     assert result.exit_code == 1
     lines = [line.split() for line in result.stdout.splitlines() if "account 2:" in line]
-    assert ["balances", "account", "2:", "posted", "15000002,", "entries", "15000001"] in lines
+    assert ["balances", "account", "2:", "grants", "have", "15000000", "left,", "entries", "15000001"] in lines
     answer = books.json("ledger", "verify", code=1)
-    assert {"law": "balances", "what": "account 2: posted 15000002, entries 15000001"} in answer["breaches"]
+    assert {"law": "balances", "what": "account 2: grants have 15000000 left, entries 15000001"} in answer["breaches"]
 
 
 def test_entries_go_to_a_pipe(books: Console) -> None:
