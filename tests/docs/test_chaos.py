@@ -31,9 +31,11 @@ def test_every_column_is_explained() -> None:
     assert _table_after("| cost | |") == [name for name in COST.values() if not name.startswith("of which")]
 
 
-def test_the_table_is_there_and_nothing_is_wrong_in_it() -> None:
-    """Of at least three hundred kills; a run that found something is not for show."""
+def test_a_table_that_is_shown_has_nothing_wrong_in_it() -> None:
+    """It is of at least three hundred kills; a run that found something, or that was shorter, is not for show."""
     table = PAGE.partition(BEGIN)[2].partition(END)[0]
+    if not table.strip():
+        return
     kills = re.search(r"^Seed \d+, ([\d ]+) kills,", table, re.MULTILINE)
     assert kills is not None
     assert int(kills[1].replace(" ", "")) >= 300
