@@ -212,9 +212,8 @@ class LedgerMachine(RuleBasedStateMachine):
             self.oracle.now += chance.choice(STROLLS)
             if chance.random() < 0.2:
                 self.plans[account] = self._plan(chance)
-            terms, ends = self.plans[account], self.oracle.now + HOUR
-            price = (Funding.QUOTA,), 0, chance.randint(0, 6), terms
-            ride = Reserve(HoldId(self._id()), account, 0, *price, REQUEST, ends, OnDeadline.RELEASE)
+            price = (Funding.QUOTA,), 0, chance.randint(0, 6), self.plans[account]
+            ride = Reserve(HoldId(self._id()), account, 0, *price, REQUEST, HOUR, OnDeadline.RELEASE)
             self._submit(ride)
             if chance.random() < 0.7 and ride.hold_id in self.oracle.rides:
                 self._submit(Settle(ride.hold_id, account, chance.choice([None, 0, 1]), Usage(), "done"))
