@@ -19,9 +19,8 @@ SKEWS = [timedelta(0), timedelta(days=3), -timedelta(days=3), timedelta(minutes=
 
 
 async def _reserve(store: Store, account: AccountId, terms: QuotaTerms) -> bool:
-    verb = Reserve(
-        store.ids.next(), account, 0, (Funding.QUOTA,), 0, 1, terms, REQUEST, store.clock(), OnDeadline.RELEASE
-    )
+    lasts, rule = timedelta(hours=1), OnDeadline.RELEASE
+    verb = Reserve(store.ids.next(), account, 0, (Funding.QUOTA,), 0, 1, terms, REQUEST, lasts, rule)
     return isinstance(await store.ledger.reserve(verb), Hold)
 
 
