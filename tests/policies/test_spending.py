@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from config.credits import Credits
-from config.credits import SpendBy as Named
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.credits import Credits
+from config.credits import SpendBy as Named
 from policies.spending import DEFAULT_ORDER, GIVEN_BEFORE_BOUGHT, SpendBy, order_of, spend_key
 from store.verbs import GrantSource
 
