@@ -7,10 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from config.extractors import AnswerSource, ModelSource, Settings, Source, Unit
-from config.quantities import Duration
+from config.extractors import AnswerSource, ModelSource, Settings, Unit
+from config.jobs import Identifier, Job, Poll
 
-Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 UnitName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "*")
@@ -64,47 +63,6 @@ Matches = Annotated[
     BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
     Field(min_length=1, max_length=20),
 ]
-
-
-class Job(Settings):
-    """The backend accepts the work now and ends it later. The hold stays until the job ends, or the deadline."""
-
-    id: AnswerSource
-    """Where the answer that accepts the job names it: a text or a whole number."""
-    deadline: Duration
-    """How long the job may take from its acceptance, until `on_deadline` ends its hold."""
-    on_deadline: Literal["release", "quote"] = "release"
-    """A job that nobody saw end by its deadline costs nothing, or what was quoted."""
-
-
-Words = Annotated[list[str], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
-
-
-class Poll(Settings):
-    """A route whose answers tell how jobs of other routes ended. Reading it costs nothing."""
-
-    of: Annotated[list[Identifier], BeforeValidator(lambda v: v if isinstance(v, list) else [v]), Field(min_length=1)]
-    """Ids of the routes whose jobs it speaks of."""
-    id: Source
-    """The job's id: a `path` parameter of this request, or a `json` pointer into the answer or each of its items."""
-    items: AnswerSource | None = None
-    """For answers that list jobs: where the list stands; `id` and `status` then point into each item."""
-    status: AnswerSource
-    """Where the state of a job stands: a text."""
-    completed: Annotated[Words, Field(min_length=1)]
-    """States in which the job is charged."""
-    failed: Words = []
-    """States in which the job costs nothing. A state in neither list leaves the job open."""
-
-    @model_validator(mode="after")
-    def _tells_how_jobs_end(self) -> Self:
-        if set(self.id.places) - {"path", "json"}:
-            raise ValueError("the id of a job is read from `path` or from `json`")
-        if self.items is not None and self.id.path is not None:
-            raise ValueError("with `items`, the id of each job is read from `json`, not from the path")
-        if both := set(self.completed) & set(self.failed):
-            raise ValueError(f"the state {min(both)!r} is both `completed` and `failed`")
-        return self
 
 
 class Route(Settings):

@@ -26,9 +26,10 @@ from config.deadlines import deadline_problems
 from config.documents import read_document
 from config.extractors import Number, ProductSource, Settings, Source
 from config.findings import InvalidDocument, did_you_mean
+from config.jobs import Callbacks, Identifier, job_problems
 from config.quantities import Address, Duration, ListenAddress, Size
 from config.retention import Retention
-from config.routes import Identifier, Match, Route
+from config.routes import Match, Route
 from config.secrets import HeaderSecret, Secret
 from config.upstreams import Upstream
 from config.yaml_source import PathKey, YamlSource
@@ -162,6 +163,8 @@ class FareboxSettings(Settings):
     """Backends, by a name that routes use."""
     routes: Annotated[list[Route], Field(min_length=1, max_length=10_000)]
     """Which requests there are. The most specific path wins, whatever their order."""
+    callbacks: Callbacks | None = None
+    """Where backends tell how jobs ended; without it they cannot."""
     unmatched: Literal["refuse"] = "refuse"
     """What matches no route is answered with 404 and never forwarded."""
     management: Management = Management()
@@ -227,6 +230,7 @@ def _cross_references(values: FareboxSettings) -> Iterable[tuple[PathKey, str, s
         yield from _unknown_parameters(index, route)
     yield from _overlaps(values.routes)
     yield from deadline_problems(values)
+    yield from job_problems(values)
 
 
 def _unknown_parameters(index: int, route: Route) -> Iterable[tuple[PathKey, str, str]]:

@@ -22,6 +22,7 @@ from jobs.quota_housekeeping import quota_housekeeping
 from jobs.roll_up_usage import roll_up_usage
 from jobs.sweep_holds import sweep_holds
 from jobs.turns import Turn
+from jobs.watch_jobs import Ask, watch_jobs
 from store.opening import Store
 
 RETRY_S = 60
@@ -46,6 +47,7 @@ class When:
 DAILY = When("daily at 00:00 UTC", timedelta(days=1), lambda scheduler: scheduler.every().day.at("00:00"))
 HOURLY = When("hourly", timedelta(hours=1), lambda scheduler: scheduler.every().hour.at(":00"))
 EVERY_5_MIN = When("every 5 minutes", timedelta(minutes=5), lambda scheduler: scheduler.every(5).minutes)
+EVERY_5_S = When("every 5 seconds", timedelta(seconds=5), lambda scheduler: scheduler.every(5).seconds)
 EVERY_15_S = When("every 15 seconds", timedelta(seconds=15), lambda scheduler: scheduler.every(15).seconds)
 
 
@@ -59,22 +61,23 @@ class Job:
     run: Callable[[Store, Turn], Awaitable[dict[str, int]]]
 
 
-_ARCHIVE = "archive_usage"
+_ARCHIVE, _WATCH = "archive_usage", "watch_jobs"
 
 JOBS: tuple[Job, ...] = (
     Job("quota_housekeeping", DAILY, "Drops quota windows that nobody can ask for any more.", quota_housekeeping),
     Job("expire_subscriptions", HOURLY, "Writes down which subscriptions have renewed or ended.", expire_subscriptions),
     Job("roll_up_usage", EVERY_5_MIN, "Adds usage up by day, for dashboards.", roll_up_usage),
     Job("sweep_holds", EVERY_15_S, "Ends holds whose deadline has passed.", sweep_holds),
+    Job(_WATCH, EVERY_5_S, "Asks backends how jobs stand that clients do not ask for.", partial(watch_jobs, ask=None)),
     Job(_ARCHIVE, DAILY, "Moves old usage into files, where `retention` says so.", partial(archive_usage, keep=None)),
 )
-"""As it is without settings, which keep everything."""
+"""As it is without settings, which keep everything and ask for nothing."""
 
 
-def jobs_that_keep(keep: Keep | None) -> tuple[Job, ...]:
-    """The jobs of a place where so much usage is kept."""
-    archiving = partial(archive_usage, keep=keep)
-    return tuple(replace(job, run=archiving) if job.name == _ARCHIVE else job for job in JOBS)
+def jobs_for(keep: Keep | None, ask: Ask | None = None) -> tuple[Job, ...]:
+    """The jobs of a place where so much usage is kept, and where backends are asked like this."""
+    runs = {_ARCHIVE: partial(archive_usage, keep=keep), _WATCH: partial(watch_jobs, ask=ask)}
+    return tuple(replace(job, run=runs.get(job.name, job.run)) for job in JOBS)
 
 
 class UnknownJob(Exception):

@@ -40,6 +40,16 @@ def round_up(micro_credits: Decimal, step: int) -> int:
     return -(-numerator // (denominator * step)) * step
 
 
+def share(amount: int, done: int, of: int) -> int:
+    """What `done` of `of` items come to, of an amount for all of them: rounded up, like every price.
+
+    Raises ValueError for what is no share, so that nobody is charged by a number that a backend got wrong.
+    """
+    if not 0 <= done <= of or of == 0:
+        raise ValueError(f"{done} of {of} is no share")
+    return -(-amount * done // of)
+
+
 def to_micro(credits: Decimal) -> int:
     """Credits as micro-credits. Raises ValueError for more than six decimals or an amount out of range."""
     if not credits.is_finite() or credits.copy_abs() > MAX_AMOUNT // MICRO:

@@ -41,6 +41,7 @@ from store.verbs import (
     Settle,
     Usage,
     Verb,
+    Watch,
 )
 
 
@@ -56,6 +57,7 @@ class Book:
     jobs: set[tuple[str, str]] = field(default_factory=set)
     opened: list[tuple[HoldRow, Reserve]] = field(default_factory=list)
     usage: list[tuple[HoldRow, Usage]] = field(default_factory=list)
+    watches: list[tuple[HoldRow, Watch]] = field(default_factory=list)
 
     @classmethod
     def at(cls, now: datetime, order: SpendOrder = DEFAULT_ORDER) -> Book:
@@ -153,6 +155,8 @@ class Book:
         job = (hold.route_id, verb.job_id)
         if hold.job_id != verb.job_id and job in self.jobs:
             return Refused.JOB_TAKEN
+        if hold.job_id is None and verb.watch is not None:
+            self.watches.append((hold, verb.watch))
         self.jobs.add(job)
         hold.job_id, hold.deadline, hold.on_deadline = verb.job_id, to_micros(self.now + verb.lasts), verb.on_deadline
         hold.changed = True

@@ -118,6 +118,15 @@ class Extend:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """How the scheduler asks for a job: with which path, after which wait first, and how long it waits at most."""
+
+    path: str
+    first: timedelta
+    longest: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class BindJob:
     """Tie an open hold to the backend's job, and give it as long as the job may last."""
 
@@ -126,6 +135,7 @@ class BindJob:
     job_id: str
     lasts: timedelta
     on_deadline: OnDeadline
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True)

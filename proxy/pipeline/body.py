@@ -29,7 +29,7 @@ async def read_ahead(incoming: Incoming, limit: int, patience: timedelta) -> Bod
     if length is not None and length > limit:
         return _too_large(limit)
     if any(value.lower() not in ("", "identity") for value in incoming.values("content-encoding")):
-        hint = "Send the body uncompressed: this route reads its model from it."
+        hint = "Send the body uncompressed: it is read before it is acted on."
         return invalid_request("The body is compressed", "Content-Encoding", hint)
     content = incoming.request.content
     if length is not None and content.is_eof():
@@ -51,7 +51,7 @@ async def read_ahead(incoming: Incoming, limit: int, patience: timedelta) -> Bod
 
 
 def _too_large(limit: int) -> Refusal:
-    hint = f"This route reads its model from the body, which may have at most {limit} bytes."
+    hint = f"The body of this request is read before it is acted on, and may have at most {limit} bytes."
     return Refusal(Reason.TOO_LARGE, "Request body is too large", hint)
 
 

@@ -21,10 +21,11 @@ from time import perf_counter
 
 from aiohttp import web
 
-from config.routes import Poll
+from config.jobs import Poll
 from config.settings import Limits
 from policies.callers import Caller
 from policies.refusals import Refusal
+from proxy.callbacks import CallbackAddresses
 from proxy.headers import HeaderList
 from proxy.pipeline import forwarding, jobs, settlement
 from proxy.pipeline.body import BodyCut
@@ -68,6 +69,7 @@ class Delivery:
     def __init__(self, services: Services, recorder: Recorder) -> None:
         self._services = services
         self._recorder = recorder
+        self._addresses = CallbackAddresses(services.settings.values)
         self._accepting: set[asyncio.Task[web.StreamResponse]] = set()
 
     async def close(self) -> None:
@@ -99,7 +101,8 @@ class Delivery:
     async def _observe(self, poll: Poll, routed: Routed, caller: Caller, reader: Reader) -> None:
         """End the jobs that an answer says have ended. What the store cannot take now, the next poll tells again."""
         try:
-            await jobs.observe(poll, routed, caller, reader.documents(), self._services.store)
+            account_id, documents = caller.account.account_id, reader.documents()
+            await jobs.observe(poll, routed.parameters, account_id, documents, self._services.store)
         except StoreUnavailable as error:
             log.error("what an answer on route %s says of jobs is not written down yet: %s", routed.route.id, error)
 
@@ -121,7 +124,8 @@ class Delivery:
         """The head of an answer."""
         body, allow = (held.admitted.asked.body, held.admitted.allow) if held else (forwarding.UNREAD, None)
         started = perf_counter()
-        answer = await forwarding.send(routed, body, self._limits.body_timeout, caller, allow)
+        callback = self._addresses.of(routed.route.settings, routed.incoming.id_text) if held else None
+        answer = await forwarding.send(routed, body, self._limits.body_timeout, caller, allow, callback)
         self._recorder.upstream_answered(routed.route.id, perf_counter() - started)
         return answer
 
@@ -209,7 +213,7 @@ class Delivery:
         documents = reader.documents()
         if routed.route.settings.job is not None:
             job_id = jobs.accepted_job(routed.route.settings.job, documents)
-            bound = await settlement.bind_job(held, job_id, store) if job_id is not None else None
+            bound = await settlement.bind_job(held, job_id, documents[0], store) if job_id is not None else None
             if bound is not None and bound is not Refused.JOB_TAKEN:
                 return bound
             problem = "no job id" if job_id is None else "the id of another account's job"

@@ -24,9 +24,15 @@ BUSY_S = 1
 
 
 async def send(
-    routed: Routed, body: Body, patience: timedelta, caller: Caller | None, allow: Allow | None
+    routed: Routed,
+    body: Body,
+    patience: timedelta,
+    caller: Caller | None,
+    allow: Allow | None,
+    callback: str | None = None,
 ) -> UpstreamAnswer:
-    """The head of the backend's answer; `patience` is for each piece of a body that is streamed.
+    """The head of the backend's answer; `patience` is for each piece of a body that is streamed. `callback` is where
+    the backend may tell how the job ended that it accepts.
 
     Raises UpstreamUnreachable, UpstreamBusy, UpstreamTimeout or UpstreamBroken, and BodyCut where the client is to
     blame.
@@ -39,6 +45,8 @@ async def send(
     if caller is not None:
         headers += _identity(caller, allow)
     headers.append(("X-Request-Id", incoming.id_text))
+    if callback is not None:
+        headers.append(("X-Farebox-Callback", callback))
     payload, length = outgoing_body(incoming, body, patience)
     repeatable = payload is None and incoming.method in SAFE and allow is None
     outgoing = Outgoing(incoming.method, incoming.target.raw, headers, payload, length, repeatable)

@@ -15,7 +15,9 @@ from time import perf_counter
 
 from aiohttp import web
 
+from config.routes import Route
 from policies.refusals import Reason, Refusal, account_frozen, store_unavailable
+from proxy.callbacks import Callbacks
 from proxy.errors import STATUS, Answer, answer_to
 from proxy.management.api import Management
 from proxy.management.endpoint import Endpoint
@@ -46,6 +48,7 @@ class Pipeline:
         self._routes = routes
         self._management = management
         self._recorder = recorder
+        self._callbacks = Callbacks(services)
         self._delivery = Delivery(services, recorder)
 
     async def close(self) -> None:
@@ -59,6 +62,9 @@ class Pipeline:
             endpoint = self._management.find(incoming.method, incoming.target)
             if endpoint is not None:
                 return await self._managed(incoming, endpoint)
+            callback = self._callbacks.find(incoming.method, incoming.target)
+            if callback is not None:
+                return await self._called(incoming, callback)
         routed = incoming if isinstance(incoming, Refusal) else self._route(incoming)
         result: web.StreamResponse | Refusal
         try:
@@ -90,6 +96,12 @@ class Pipeline:
         """A request for Farebox itself."""
         answer = await self._management.serve(endpoint, incoming.request, incoming.target, incoming.id_text)
         self._recorder.managed(incoming.id_text, endpoint.value.name, answer.status)
+        return await _written(incoming.request, answer, incoming.id_text)
+
+    async def _called(self, incoming: Incoming, callback: Found[Route]) -> web.StreamResponse:
+        """A backend that tells how a job ended."""
+        answer = await self._callbacks.serve(callback, incoming)
+        self._recorder.managed(incoming.id_text, f"callback {callback.value.id}", answer.status)
         return await _written(incoming.request, answer, incoming.id_text)
 
     async def _exchange(self, routed: Routed) -> web.StreamResponse | Refusal:

@@ -16,9 +16,10 @@ from policies.pricing import cost, to_credits
 from policies.terms import Funding, OnDeadline
 from proxy.headers import HeaderList
 from proxy.pipeline.exchange import Held, Measured
+from proxy.pipeline.jobs import watch_of
 from proxy.pipeline.metering import usage_in
+from store.job_holds import job_holds
 from store.opening import Store
-from store.reports import job_holds
 from store.verbs import BindJob, Ended, Hold, Refused, Release, Settle, Usage
 
 log = logging.getLogger(__name__)
@@ -59,8 +60,10 @@ def abort_verb(held: Held, measured: Measured, status: int, latency: timedelta) 
     return settle_verb(held, measured, status, latency, "aborted")
 
 
-async def bind_job(held: Held, job_id: str, store: Store) -> Hold | Ended | Refused:
+async def bind_job(held: Held, job_id: str, document: Any, store: Store) -> Hold | Ended | Refused:
     """Leave the hold open for a job that the backend has accepted, until the job ends or its deadline.
+
+    `document` is the answer that accepted it. An outcome that is Ended tells that the job has ended already.
 
     JOB_TAKEN tells that the id is that of another account's job, and that the hold is still open.
     """
@@ -68,8 +71,12 @@ async def bind_job(held: Held, job_id: str, store: Store) -> Hold | Ended | Refu
     job = route.settings.job
     assert job is not None, "only routes with a job bind one"
     hold = held.hold
-    verb = BindJob(hold.hold_id, hold.account_id, job_id, job.deadline, OnDeadline(job.on_deadline))
+    watch = watch_of(job, route.asked, job_id, document)
+    verb = BindJob(hold.hold_id, hold.account_id, job_id, job.deadline, OnDeadline(job.on_deadline), watch)
     outcome = await store.ledger.bind_job(verb)
+    if outcome is Refused.NOT_OPEN:
+        # A callback was faster than the acceptance. Nothing can change any more, so this only reads what became of it.
+        return await store.ledger.release(hold.hold_id, hold.account_id, "")
     if outcome is Refused.JOB_TAKEN:
         known = await store.database.read(job_holds, [route.id], [job_id])
         if any(other.account_id == hold.account_id for other in known):

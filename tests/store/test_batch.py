@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from policies.terms import HoldId
-from store import reports
+from store import job_holds, reports
 from store.batch import run_batch
 from store.findings import Findings, Span
 from store.verbs import Hold, Settle, Usage, Verb
@@ -105,7 +105,7 @@ def _reserve(connection: Connection, account_id: int) -> None:
         ("ix_credit_grants_unspent", _reserve),
         ("ix_holds_open_of_account", _reserve),
         ("ix_usage_events_account_id_id", lambda connection, number: reports.usage(connection, number, None, 50)),
-        ("uq_holds_job", lambda connection, number: reports.job_holds(connection, ["route"], [f"job {number}"])),
+        ("uq_holds_job", lambda connection, number: job_holds.job_holds(connection, ["route"], [f"job {number}"])),
     ],
 )
 async def test_queries_of_every_request_and_every_sweep_use_their_index(till: Till, index: str, query: Any) -> None:
