@@ -133,6 +133,13 @@ class Limits(Settings):
     """How long a hold lasts without a sign of life from its request's process; longer than backends may be silent."""
 
 
+class Idempotency(Settings):
+    keep: Duration = timedelta(days=1)
+    """How long an `Idempotency-Key` counts: longer than any client goes on trying."""
+    answer: Size = 64 * 2**10
+    """Bytes of an answer's body that are kept to be repeated. To repeat a longer one is refused; nothing runs twice."""
+
+
 class Log(Settings):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe lines that are written; every request is an `info` line."""
@@ -171,6 +178,8 @@ class FareboxSettings(Settings):
     """The API for end users."""
     limits: Limits = Limits()
     """Bounds on single requests."""
+    idempotency: Idempotency = Idempotency()
+    """What becomes of metered requests that are sent again with the same `Idempotency-Key`."""
     retention: Retention = Retention()
     """How long usage is kept, and where it goes then."""
     log: Log = Log()

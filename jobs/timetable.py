@@ -18,6 +18,7 @@ import schedule
 from config.findings import did_you_mean
 from jobs.archive_usage import Keep, archive_usage
 from jobs.expire_subscriptions import expire_subscriptions
+from jobs.forget_keys import forget_keys
 from jobs.quota_housekeeping import quota_housekeeping
 from jobs.roll_up_usage import roll_up_usage
 from jobs.sweep_holds import sweep_holds
@@ -68,6 +69,7 @@ JOBS: tuple[Job, ...] = (
     Job("expire_subscriptions", HOURLY, "Writes down which subscriptions have renewed or ended.", expire_subscriptions),
     Job("roll_up_usage", EVERY_5_MIN, "Adds usage up by day, for dashboards.", roll_up_usage),
     Job("sweep_holds", EVERY_15_S, "Ends holds whose deadline has passed.", sweep_holds),
+    Job("forget_keys", HOURLY, "Forgets idempotency keys that have expired.", forget_keys),
     Job(_WATCH, EVERY_5_S, "Asks backends how jobs stand that clients do not ask for.", partial(watch_jobs, ask=None)),
     Job(_ARCHIVE, DAILY, "Moves old usage into files, where `retention` says so.", partial(archive_usage, keep=None)),
 )

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Table, Text, UniqueConstraint
 
 from store.columns import Id, Json, Moment, metadata
-from store.later_tables import job_watches
+from store.later_tables import idempotency_keys, job_watches
 from store.ledger_tables import credit_grants, holds, ledger_entries
 from store.quota_table import quota_windows
 from store.subscription_tables import payments, subscription_events, subscriptions
@@ -25,6 +25,7 @@ __all__ = [
     "counters",
     "credit_grants",
     "holds",
+    "idempotency_keys",
     "job_watches",
     "leases",
     "ledger_entries",

@@ -5,7 +5,7 @@ Amounts of holds are micro-credits when credits fund them and quota units when a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -78,8 +78,18 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """An answer that is kept for those who send its request again with the same idempotency key."""
+
+    key: str
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
-    """Take the true amount of a hold and give the rest back. None takes the quote.
+    """Take the true amount of a hold and give the rest back. None takes the quote. `answer` is kept together with that.
 
     Of a hold that has expired meanwhile it is charged late, where the hold's rule says so.
     """
@@ -89,6 +99,7 @@ class Settle:
     amount: int | None
     usage: Usage
     reason: str
+    answer: KeptAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +147,7 @@ class BindJob:
     lasts: timedelta
     on_deadline: OnDeadline
     watch: Watch | None = None
+    answer: KeptAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from store.book import Book
 from store.columns import MICROSECOND, json_text, to_micros
+from store.idempotency import keep
 from store.prepared import Writing, inserting, updating
 from store.rows import Entry, GrantRow, HoldRow, WindowRow
 from store.tables import accounts, credit_grants, holds, job_watches, ledger_entries, quota_windows, usage_events
@@ -65,6 +66,8 @@ def write(connection: Connection, book: Book) -> None:
     _INSERT_ENTRIES.run(connection, [_entry_values(entry, now) for entry in book.credits.entries])
     _INSERT_USAGE.run(connection, [_usage_values(hold, usage, now) for hold, usage in book.usage])
     _INSERT_WATCHES.run(connection, [_watch_values(hold, watch, now) for hold, watch in book.watches])
+    for hold, answer in book.answers:
+        keep(connection, hold.account_id, hold.id, answer)
 
 
 def _grant_values(row: GrantRow, now: int) -> Values:

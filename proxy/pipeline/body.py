@@ -23,12 +23,12 @@ class BodyCut(Exception):
         self.refusal = refusal
 
 
-async def read_ahead(incoming: Incoming, limit: int, patience: timedelta) -> Body | Refusal:
-    """The whole body, at most `limit` bytes of it, within `patience`."""
+async def read_ahead(incoming: Incoming, limit: int, patience: timedelta, *, coded: bool = False) -> Body | Refusal:
+    """The whole body, at most `limit` bytes of it, within `patience`; compressed only where a `coded` one will do."""
     length = incoming.request.content_length
     if length is not None and length > limit:
         return _too_large(limit)
-    if any(value.lower() not in ("", "identity") for value in incoming.values("content-encoding")):
+    if not coded and any(value.lower() not in ("", "identity") for value in incoming.values("content-encoding")):
         hint = "Send the body uncompressed: it is read before it is acted on."
         return invalid_request("The body is compressed", "Content-Encoding", hint)
     content = incoming.request.content

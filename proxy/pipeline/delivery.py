@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 from aiohttp import web
 
@@ -59,8 +61,8 @@ from store.verbs import Ended, Hold, Refused, Release, Settle
 
 log = logging.getLogger(__name__)
 
-ACCEPTING_S = 30
-"""How long a backend may still take to accept a job after the stop signal. What it takes longer has its deadline."""
+UNWATCHED_S = 30
+"""How long what goes on without its client may still take after the stop signal. After that, its deadline ends it."""
 
 
 class Delivery:
@@ -70,12 +72,20 @@ class Delivery:
         self._services = services
         self._recorder = recorder
         self._addresses = CallbackAddresses(services.settings.values)
-        self._accepting: set[asyncio.Task[web.StreamResponse]] = set()
+        self._unwatched: set[asyncio.Task[web.StreamResponse]] = set()
+        self._background: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Wait for the jobs that backends are accepting at this moment, though not for ever."""
-        if self._accepting:
-            await asyncio.wait(self._accepting, timeout=ACCEPTING_S)
+        """Wait for what goes on without its client at this moment, though not for ever."""
+        for tasks in (self._unwatched, self._background):
+            if tasks:
+                await asyncio.wait(tasks, timeout=UNWATCHED_S)
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """For a request whose client has left, where nothing may be awaited any more."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def unmetered(self, routed: Routed, caller: Caller | None) -> web.StreamResponse | Refusal:
         """A request that costs nothing. Answers about jobs are read as they pass by."""
@@ -108,12 +118,13 @@ class Delivery:
 
     async def metered(self, held: Held) -> web.StreamResponse:
         """A request that is paid for."""
-        if held.admitted.asked.routed.route.settings.job is None:
+        if held.admitted.asked.routed.route.settings.job is None and held.keeper is None:
             return await self._leased(held)
-        # A backend that accepts a job is heard to the end even when the client leaves: the job runs all the same.
+        # A backend that accepts a job is heard to the end even when the client leaves: the job runs all the same. And
+        # who sends an idempotency key, loses the connection and asks again is to find the answer.
         task = asyncio.create_task(self._leased(held))
-        self._accepting.add(task)
-        task.add_done_callback(self._accepting.discard)
+        self._unwatched.add(task)
+        task.add_done_callback(self._unwatched.discard)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -142,6 +153,8 @@ class Delivery:
                 return await self._failed(held, answer)
             pointers = [pointer for _, pointer in asked.routed.route.usage]
             reader = reader_for(answer.status, answer.headers, self._limits.measured, pointers)
+            if held.keeper is not None:
+                reader = held.keeper.watching(reader)
             return await (self._small if is_small(answer) else self._streamed)(held, answer, reader, lease)
 
     async def _failed(self, held: Held, answer: UpstreamAnswer) -> web.StreamResponse:
@@ -211,16 +224,18 @@ class Delivery:
         """Settle a complete answer, or bind its hold to the job that it has accepted."""
         routed, store, now = held.admitted.asked.routed, self._services.store, self._services.now()
         documents = reader.documents()
+        kept = held.keeper.kept(routed.incoming.method, answer, reader) if held.keeper is not None else None
         if routed.route.settings.job is not None:
             job_id = jobs.accepted_job(routed.route.settings.job, documents)
-            bound = await settlement.bind_job(held, job_id, documents[0], store) if job_id is not None else None
+            bound = await settlement.bind_job(held, job_id, documents[0], kept, store) if job_id is not None else None
             if bound is not None and bound is not Refused.JOB_TAKEN:
                 return bound
             problem = "no job id" if job_id is None else "the id of another account's job"
             log.warning("%s in the answer on route %s; the quote is charged", problem, routed.route.id)
         measured = settlement.measure(held, documents, complete=True)
         latency = now - routed.incoming.received_at
-        ended = await store.ledger.end(settlement.settle_verb(held, measured, answer.status, latency, "answered"))
+        verb = settlement.settle_verb(held, measured, answer.status, latency, "answered")
+        ended = await store.ledger.end(verb if kept is None else replace(verb, answer=kept))
         self._recorder.settled(held, ended)
         return ended
 
@@ -229,10 +244,10 @@ class Delivery:
         return self._services.settings.values.limits
 
 
-def _tell_the_log(accepting: asyncio.Task[web.StreamResponse]) -> None:
-    """What went wrong with a request for a job whose client has left, as far as that is not all that went wrong."""
-    error = None if accepting.cancelled() else accepting.exception()
+def _tell_the_log(unwatched: asyncio.Task[web.StreamResponse]) -> None:
+    """What went wrong with a request whose client has left, as far as that is not all that went wrong."""
+    error = None if unwatched.cancelled() else unwatched.exception()
     if isinstance(error, BodyCut | UpstreamUnreachable | UpstreamBusy | UpstreamTimeout | UpstreamBroken):
-        log.warning("a request for a job, whose client has left: %s", error)
+        log.warning("a request whose client has left: %s", error)
     elif error is not None and not isinstance(error, Truncated):
-        log.error("a request for a job, whose client has left, failed", exc_info=error)
+        log.error("a request whose client has left, failed", exc_info=error)

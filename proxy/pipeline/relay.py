@@ -125,7 +125,7 @@ async def relay(
 
 
 def is_small(answer: UpstreamAnswer) -> bool:
-    return answer.length is not None and answer.length <= SMALL
+    return answer.status in BODILESS or (answer.length is not None and answer.length <= SMALL)
 
 
 async def read_all(answer: UpstreamAnswer, reader: Reader | None) -> bytes:
@@ -141,6 +141,12 @@ async def read_all(answer: UpstreamAnswer, reader: Reader | None) -> bytes:
 async def write_small(incoming: Incoming, answer: UpstreamAnswer, body: bytes, extra: HeaderList) -> web.StreamResponse:
     """Head and body at once."""
     return await _written(incoming.request, _response(incoming, answer, extra, body))
+
+
+async def write_again(incoming: Incoming, status: int, headers: HeaderList, body: bytes) -> web.StreamResponse:
+    """An answer of the backend that was kept."""
+    lines = [*headers, ("X-Request-Id", incoming.id_text)]
+    return await _written(incoming.request, Relayed(status, None, lines, len(body), body))
 
 
 async def begin(incoming: Incoming, answer: UpstreamAnswer, extra: HeaderList) -> web.StreamResponse:

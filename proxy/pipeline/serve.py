@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from time import perf_counter
 
 from aiohttp import web
 
 from config.routes import Route
+from policies.callers import Caller
 from policies.refusals import Reason, Refusal, account_frozen, store_unavailable
 from proxy.callbacks import Callbacks
 from proxy.errors import STATUS, Answer, answer_to
 from proxy.management.api import Management
 from proxy.management.endpoint import Endpoint
 from proxy.paths import Found
-from proxy.pipeline import forwarding
+from proxy.pipeline import forwarding, settlement
 from proxy.pipeline.body import BodyCut, read_ahead
 from proxy.pipeline.delivery import Delivery
-from proxy.pipeline.exchange import Asked, Incoming, Routed
+from proxy.pipeline.exchange import Asked, Held, Incoming, Routed
 from proxy.pipeline.extraction import RequestParts, extract
+from proxy.pipeline.idempotency import Keeper, claim_key, has_key, replay
 from proxy.pipeline.receiving import receive
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import Truncated, write_answer
@@ -35,6 +38,7 @@ from proxy.pipeline.routing import Routes
 from proxy.services import Services
 from proxy.upstream.client import UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
 from store.engine import StoreUnavailable
+from store.idempotency import Used
 from store.ids import id_text
 
 log = logging.getLogger(__name__)
@@ -114,22 +118,45 @@ class Pipeline:
             return caller
         if access == "account":
             return account_frozen() if caller.account.frozen else await self._delivery.unmetered(routed, caller)
-        asked = await self._resolve(routed)
+        keyed = has_key(routed.incoming)
+        asked = await self._resolve(routed, keyed)
         if isinstance(asked, Refusal):
             return asked
-        started = perf_counter()
-        held = await reserve(asked, caller, self._services)
-        self._recorder.reserving(perf_counter() - started)
-        if isinstance(held, Refusal):
-            return held
-        return await self._delivery.metered(held)
+        keeper = await claim_key(asked, caller, self._services) if keyed else None
+        if isinstance(keeper, Refusal):
+            return keeper
+        if isinstance(keeper, Used):
+            return await replay(routed.incoming, keeper)
+        held = await self._reserve(asked, caller, keeper)
+        return held if isinstance(held, Refusal) else await self._delivery.metered(held)
 
-    async def _resolve(self, routed: Routed) -> Asked | Refusal:
-        """The model and the units that the request asks for."""
+    async def _reserve(self, asked: Asked, caller: Caller, keeper: Keeper | None) -> Held | Refusal:
+        """The quote, taken aside. Where that fails, an idempotency key is free again."""
+        started = perf_counter()
+        try:
+            held = await reserve(asked, caller, self._services)
+        except BaseException:
+            if keeper is not None:
+                self._delivery.in_background(keeper.give_up())
+            raise
+        self._recorder.reserving(perf_counter() - started)
+        if keeper is None:
+            return held
+        if isinstance(held, Refusal):
+            await keeper.give_up()
+            return held
+        if not keeper.in_time:
+            # The key may be another request's by now, and this one must not run beside it.
+            await self._services.store.ledger.end(settlement.release_verb(held, "the idempotency key was too slow"))
+            return store_unavailable()
+        return replace(held, keeper=keeper)
+
+    async def _resolve(self, routed: Routed, keyed: bool) -> Asked | Refusal:
+        """The model and the units that the request asks for; the whole body of one that is `keyed`."""
         limits = self._services.settings.values.limits
         incoming, body = routed.incoming, forwarding.UNREAD
-        if routed.route.reads_body:
-            read = await read_ahead(incoming, limits.peek, limits.body_timeout)
+        if routed.route.reads_body or keyed:
+            read = await read_ahead(incoming, limits.peek, limits.body_timeout, coded=not routed.route.reads_body)
             if isinstance(read, Refusal):
                 return read
             body = read

@@ -20,7 +20,7 @@ from proxy.pipeline.jobs import watch_of
 from proxy.pipeline.metering import usage_in
 from store.job_holds import job_holds
 from store.opening import Store
-from store.verbs import BindJob, Ended, Hold, Refused, Release, Settle, Usage
+from store.verbs import BindJob, Ended, Hold, KeptAnswer, Refused, Release, Settle, Usage
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,9 @@ def abort_verb(held: Held, measured: Measured, status: int, latency: timedelta) 
     return settle_verb(held, measured, status, latency, "aborted")
 
 
-async def bind_job(held: Held, job_id: str, document: Any, store: Store) -> Hold | Ended | Refused:
+async def bind_job(
+    held: Held, job_id: str, document: Any, kept: KeptAnswer | None, store: Store
+) -> Hold | Ended | Refused:
     """Leave the hold open for a job that the backend has accepted, until the job ends or its deadline.
 
     `document` is the answer that accepted it. An outcome that is Ended tells that the job has ended already.
@@ -72,7 +74,7 @@ async def bind_job(held: Held, job_id: str, document: Any, store: Store) -> Hold
     assert job is not None, "only routes with a job bind one"
     hold = held.hold
     watch = watch_of(job, route.asked, job_id, document)
-    verb = BindJob(hold.hold_id, hold.account_id, job_id, job.deadline, OnDeadline(job.on_deadline), watch)
+    verb = BindJob(hold.hold_id, hold.account_id, job_id, job.deadline, OnDeadline(job.on_deadline), watch, kept)
     outcome = await store.ledger.bind_job(verb)
     if outcome is Refused.NOT_OPEN:
         # A callback was faster than the acceptance. Nothing can change any more, so this only reads what became of it.
