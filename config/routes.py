@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from config.extractors import AnswerSource, ModelSource, Settings, Unit
+from config.extractors import ModelSource, Settings, Unit, UsageSource
 from config.jobs import Identifier, Job, Poll
+from config.quantities import Duration, Size
 
 UnitName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
@@ -65,6 +67,15 @@ Matches = Annotated[
 ]
 
 
+class Drain(Settings):
+    """How far an answer is read whose client has left. Beyond it, what was measured so far is settled."""
+
+    time: Duration = timedelta(seconds=30)
+    """From the moment at which the client was found to have left."""
+    size: Size = 2**20
+    """Bytes of the rest: the backend goes on working for it, and nobody reads it."""
+
+
 class Route(Settings):
     """One kind of request."""
 
@@ -84,7 +95,7 @@ class Route(Settings):
     """Where a request names its model; metered routes need it."""
     units: dict[UnitName, Unit] = {}
     """How much a request asks for, by the unit names that prices have rates for: makes the quote."""
-    usage: dict[UnitName, AnswerSource] = {}
+    usage: dict[UnitName, UsageSource] = {}
     """What an answer says was really used, by unit name: makes the charge. Without it the quote is charged."""
     job: Job | None = None
     """Says that an answer only accepts the work, which ends later."""
@@ -92,8 +103,12 @@ class Route(Settings):
     """Says that its answers tell how jobs of other routes stand."""
     errors: Literal["origin", "openai", "problem"] = "origin"
     """The shape of refusals on this route: plain, as the OpenAI API has them, or RFC 9457."""
-    on_abort: Literal["delivered", "quote", "release"] = "delivered"
-    """When the client leaves mid-answer: settle what was measured so far (else the quote), the quote, or nothing."""
+    on_abort: Literal["delivered", "quote", "release", "drain"] = "delivered"
+    """When the client leaves mid-answer: settle what was measured so far (else the quote), the quote, or nothing. Or
+    read on, within `drain`, to learn what was really used.
+    """
+    drain: Drain = Drain()
+    """With `on_abort: drain`, how far the rest of an answer is read."""
     on_crash: Literal["release", "quote"] = "release"
     """What becomes of the hold when Farebox itself died after forwarding."""
     on_late: Literal["none", "charge"] = "none"

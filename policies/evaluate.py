@@ -14,7 +14,7 @@ from decimal import Decimal
 from policies.access import Verdict
 from policies.callers import Account, Caller
 from policies.patterns import matches
-from policies.pricing import cost
+from policies.pricing import cost, quota_cost
 from policies.refusals import Refusal, account_frozen, model_denied
 from policies.rulebook import Rulebook
 from policies.selection import caller_traits
@@ -61,7 +61,7 @@ def evaluate(
     verdict = _verdict(caller, account.account_type, tier, model, rulebook)
     if not verdict.allowed:
         return _denied(caller, tier, model, verdict.rule, rulebook)
-    quote = Quote(cost(model.price, units), model.quota_cost, _fundings(account, rulebook))
+    quote = Quote(cost(model.price, units), quota_cost(model, units), _fundings(account, rulebook))
     return Allow(account, model, tier, verdict.rule or "", quote, account.plan, rulebook.revision)
 
 

@@ -94,6 +94,8 @@ models = Table(
     Column("price_version", sa.Integer, nullable=False),
     Column("quota_cost", sa.BigInteger, nullable=False),
     Column("capabilities", Json, nullable=False),
+    Column("price_terms", Json, nullable=False, server_default="{}"),
+    Column("quota_terms", Json, nullable=False, server_default="{}"),
     CheckConstraint("price_base >= 0 AND price_step > 0 AND quota_cost >= 0", name="price"),
 )
 

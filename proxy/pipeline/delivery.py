@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from time import perf_counter
@@ -24,6 +24,7 @@ from typing import Any
 from aiohttp import web
 
 from config.jobs import Poll
+from config.routes import Route
 from config.settings import Limits
 from policies.callers import Caller
 from policies.refusals import Refusal
@@ -31,7 +32,7 @@ from proxy.callbacks import CallbackAddresses
 from proxy.headers import HeaderList
 from proxy.pipeline import forwarding, jobs, settlement
 from proxy.pipeline.body import BodyCut
-from proxy.pipeline.exchange import Held, Routed
+from proxy.pipeline.exchange import Held, Measured, Routed
 from proxy.pipeline.lease import Lease
 from proxy.pipeline.metering import Reader, reader_for
 from proxy.pipeline.recording import Recorder
@@ -47,6 +48,7 @@ from proxy.pipeline.relay import (
     relay,
     write_small,
 )
+from proxy.pipeline.routing import CompiledRoute
 from proxy.services import Services
 from proxy.upstream.client import (
     UpstreamAnswer,
@@ -118,10 +120,12 @@ class Delivery:
 
     async def metered(self, held: Held) -> web.StreamResponse:
         """A request that is paid for."""
-        if held.admitted.asked.routed.route.settings.job is None and held.keeper is None:
+        settings = held.admitted.asked.routed.route.settings
+        if settings.job is None and settings.on_abort != "drain" and held.keeper is None:
             return await self._leased(held)
         # A backend that accepts a job is heard to the end even when the client leaves: the job runs all the same. And
-        # who sends an idempotency key, loses the connection and asks again is to find the answer.
+        # who sends an idempotency key, loses the connection and asks again is to find the answer. And somebody has to
+        # drain what is to be drained.
         task = asyncio.create_task(self._leased(held))
         self._unwatched.add(task)
         task.add_done_callback(self._unwatched.discard)
@@ -151,11 +155,15 @@ class Delivery:
         async with answer:
             if not 200 <= answer.status < 300:
                 return await self._failed(held, answer)
-            pointers = [pointer for _, pointer in asked.routed.route.usage]
-            reader = reader_for(answer.status, answer.headers, self._limits.measured, pointers)
+            reader = self._reader(asked.routed.route, answer)
             if held.keeper is not None:
                 reader = held.keeper.watching(reader)
             return await (self._small if is_small(answer) else self._streamed)(held, answer, reader, lease)
+
+    def _reader(self, route: CompiledRoute, answer: UpstreamAnswer) -> Reader:
+        wanted = [unit.pointer for unit in route.usage if unit.pointer is not None]
+        added = frozenset(unit.pointer for unit in route.usage if unit.pointer is not None and unit.source.sum)
+        return reader_for(answer.status, answer.headers, self._limits.measured, wanted, added)
 
     async def _failed(self, held: Held, answer: UpstreamAnswer) -> web.StreamResponse:
         """A failed call costs nothing, and its answer passes as it is."""
@@ -175,7 +183,7 @@ class Delivery:
         incoming = held.admitted.asked.routed.incoming
 
         def aborted() -> Settle | Release:
-            measured = settlement.measure(held, reader.documents(), complete=False)
+            measured = self._measured(held, answer, reader.documents(), complete=False)
             return settlement.abort_verb(held, measured, answer.status, self._services.now() - incoming.received_at)
 
         left: ClientLeft | None = None
@@ -184,16 +192,27 @@ class Delivery:
                 response = await begin(incoming, answer, settlement.funding_headers(held.hold))
                 await pump(incoming, answer, response, reader, lease)
             except ClientLeft as error:
-                if held.admitted.asked.routed.route.settings.job is None:
-                    raise
-                async with lease.in_time():
-                    await hear_out(answer, reader)
                 left = error
+                if not await self._heard_out(held.admitted.asked.routed.route.settings, answer, reader, lease):
+                    raise
         await self._outcome_of(held, self._end(held, answer, reader))
         if left is not None:
             raise left
         await finish(response)
         return response
+
+    async def _heard_out(self, route: Route, answer: UpstreamAnswer, reader: Reader, lease: Lease) -> bool:
+        """Whether the rest of an answer was read for Farebox alone, to its end: its client has left."""
+        if route.job is not None:
+            async with lease.in_time():
+                return await hear_out(answer, reader)
+        if route.on_abort != "drain":
+            return False
+        try:
+            async with lease.in_time(), asyncio.timeout(route.drain.time.total_seconds()):
+                return await hear_out(answer, reader, route.drain.size)
+        except TimeoutError:
+            return False
 
     @asynccontextmanager
     async def _ended_by(self, held: Held, verb: Callable[[], Settle | Release]) -> AsyncIterator[None]:
@@ -232,12 +251,16 @@ class Delivery:
                 return bound
             problem = "no job id" if job_id is None else "the id of another account's job"
             log.warning("%s in the answer on route %s; the quote is charged", problem, routed.route.id)
-        measured = settlement.measure(held, documents, complete=True)
+        measured = self._measured(held, answer, documents, complete=True)
         latency = now - routed.incoming.received_at
         verb = settlement.settle_verb(held, measured, answer.status, latency, "answered")
         ended = await store.ledger.end(verb if kept is None else replace(verb, answer=kept))
         self._recorder.settled(held, ended)
         return ended
+
+    def _measured(self, held: Held, answer: UpstreamAnswer, documents: Sequence[Any], *, complete: bool) -> Measured:
+        seen = settlement.passed(held, answer, asyncio.get_running_loop().time())
+        return settlement.measure(held, documents, seen, complete)
 
     @property
     def _limits(self) -> Limits:

@@ -7,6 +7,7 @@ and nobody mistakes a client that left for a fault.
 from __future__ import annotations
 
 from contextlib import nullcontext
+from math import inf
 from types import TracebackType
 
 from aiohttp import HttpVersion11, web
@@ -178,10 +179,17 @@ async def pump(
         raise cut(incoming.request, response) from error
 
 
-async def hear_out(answer: UpstreamAnswer, reader: Reader) -> None:
-    """The rest of an answer, for `reader` alone. Raises UpstreamBroken or UpstreamTimeout."""
+async def hear_out(answer: UpstreamAnswer, reader: Reader, at_most: float = inf) -> bool:
+    """The rest of an answer, for `reader` alone; False when it is longer than `at_most` bytes.
+
+    Raises UpstreamBroken or UpstreamTimeout.
+    """
+    end = answer.taken + at_most
     while piece := await answer.read():
         reader.feed(piece)
+        if answer.taken > end:
+            return False
+    return True
 
 
 async def finish(response: web.StreamResponse) -> None:

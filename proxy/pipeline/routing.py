@@ -10,7 +10,7 @@ from config.extractors import Source
 from config.routes import Match, Route
 from policies.refusals import Refusal, invalid_request, no_route
 from proxy.paths import LONG, REMEMBERED, Found, PathTable, Target, lenient
-from proxy.strict_json import tokens
+from proxy.pipeline.usage import Wanted, wanted_of
 from proxy.upstream.client import Upstream
 
 
@@ -21,7 +21,7 @@ class CompiledRoute:
     settings: Route
     upstream: Upstream
     reads_body: bool
-    usage: tuple[tuple[str, tuple[str, ...]], ...]
+    usage: tuple[Wanted, ...]
     asked: tuple[Match, str | None] | None = None
     """Of a route whose jobs are watched: the pattern that is asked, and which of its parameters is the job's id."""
 
@@ -49,7 +49,7 @@ class Routes:
                 route,
                 upstreams[route.upstream],
                 _reads_body(route),
-                tuple((name, tokens(source.json_)) for name, source in route.usage.items()),
+                wanted_of(route.usage),
                 _asked(route, known),
             )
             for match in route.match:

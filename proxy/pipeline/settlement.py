@@ -12,12 +12,13 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from policies.pricing import cost, to_credits
+from policies.pricing import cost, quota_cost, to_credits
 from policies.terms import Funding, OnDeadline
 from proxy.headers import HeaderList
 from proxy.pipeline.exchange import Held, Measured
 from proxy.pipeline.jobs import watch_of
-from proxy.pipeline.metering import usage_in
+from proxy.pipeline.usage import Passed, usage_in
+from proxy.upstream.client import UpstreamAnswer
 from store.job_holds import job_holds
 from store.opening import Store
 from store.verbs import BindJob, Ended, Hold, KeptAnswer, Refused, Release, Settle, Usage
@@ -25,20 +26,31 @@ from store.verbs import BindJob, Ended, Hold, KeptAnswer, Refused, Release, Sett
 log = logging.getLogger(__name__)
 
 
-def measure(held: Held, documents: Sequence[Any], complete: bool) -> Measured:
+def measure(held: Held, documents: Sequence[Any], passed: Passed, complete: bool) -> Measured:
     """What the exchange consumed, by what its answer says; `complete` tells whether all of the answer was seen."""
     asked, route = held.admitted.asked, held.admitted.asked.routed.route
     quoted = {name: str(value) for name, value in asked.units.items()}
     if not route.usage:
         return Measured(None, quoted, estimated=False)
-    stated = usage_in(documents, route.usage)
+    stated = usage_in(documents, route.usage, passed)
     if stated is None:
         if complete:
             log.warning("no usable usage in the answer on route %s; the quote is charged", route.id)
         return Measured(None, quoted, estimated=True)
     units: dict[str, Decimal] = {**asked.units, **stated}
-    amount = None if held.hold.funding is Funding.QUOTA else cost(held.admitted.allow.model.price, units)
+    model = held.admitted.allow.model
+    if held.hold.funding is not Funding.QUOTA:
+        amount: int | None = cost(model.price, units)
+    else:
+        amount = None if model.quota_price is None else quota_cost(model, units)
     return Measured(amount, {name: str(value) for name, value in units.items()}, estimated=False)
+
+
+def passed(held: Held, answer: UpstreamAnswer, moment: float) -> Passed:
+    """What was seen of an exchange until a moment of the event loop."""
+    request = held.admitted.asked.routed.incoming.request
+    seconds = Decimal(f"{max(moment - held.asked_at, 0):.3f}")
+    return Passed(answer.headers, request.content.total_bytes, answer.taken, seconds)
 
 
 def settle_verb(held: Held, measured: Measured, status: int, latency: timedelta, reason: str) -> Settle:

@@ -37,6 +37,7 @@ class UpstreamAnswer:
         "length",
         "reason",
         "status",
+        "taken",
     )
 
     def __init__(self, parser: AnswerParser, carrier: Carrier) -> None:
@@ -44,6 +45,8 @@ class UpstreamAnswer:
         self.reason = parser.reason
         self.headers: HeaderList = parser.headers
         self.length = parser.length
+        self.taken = 0
+        """Bytes of the body that were read so far, as they came."""
         self._parser = parser
         self._carrier = carrier
         self._waiter: asyncio.Future[None] | None = None
@@ -65,6 +68,7 @@ class UpstreamAnswer:
             await self._waiter
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
+        self.taken += len(data)
         if self._held_back:
             self._hold_back(False)
         return data

@@ -1,4 +1,4 @@
-"""What goes on after a request: jobs that are asked about, and requests that are sent again."""
+"""What goes on after a request: jobs that are asked about, and requests that are sent again. Prices with more to them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,8 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("models", sa.Column("price_terms", sa.Text(), server_default="{}", nullable=False))
+    op.add_column("models", sa.Column("quota_terms", sa.Text(), server_default="{}", nullable=False))
     op.create_table(
         "job_watches",
         sa.Column("hold_id", sa.BigInteger(), autoincrement=False, nullable=False),
