@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from config.extractors import ModelSource, Settings, Unit, UsageSource
+from config.extractors import JsonPointer, ModelSource, Settings, Unit, UsageSource
 from config.jobs import Identifier, Job, Poll
 from config.quantities import Duration, Size
 
@@ -76,6 +76,15 @@ class Drain(Settings):
     """Bytes of the rest: the backend goes on working for it, and nobody reads it."""
 
 
+class Rewrite(Settings):
+    """One field of an answer that Farebox writes itself, for backends that bill on their own and say so."""
+
+    json_: JsonPointer = Field(alias="json")
+    """Where it stands: in a JSON answer of at most 64 KiB that is not compressed, and that has a length."""
+    to: Literal["charged", "remaining"]
+    """What it becomes: the number of `X-Farebox-Charged` or `-Reserved`, or that of what is left."""
+
+
 class Route(Settings):
     """One kind of request."""
 
@@ -109,6 +118,8 @@ class Route(Settings):
     """
     drain: Drain = Drain()
     """With `on_abort: drain`, how far the rest of an answer is read."""
+    rewrite: Rewrite | None = None
+    """A field of the answers in which the backend tells of its own billing; without it answers pass as they are."""
     on_crash: Literal["release", "quote"] = "release"
     """What becomes of the hold when Farebox itself died after forwarding."""
     on_late: Literal["none", "charge"] = "none"
@@ -120,8 +131,9 @@ class Route(Settings):
     def _complete(self) -> Self:
         if self.access == "metered" and (self.app is None or self.model is None):
             raise ValueError(f"route {self.id!r} is metered and therefore needs `app` and `model`")
-        if self.access != "metered" and (self.model or self.units or self.usage or self.job):
-            raise ValueError(f"route {self.id!r} is not metered; `model`, `units`, `usage` and `job` have no meaning")
+        if self.access != "metered" and (self.model or self.units or self.usage or self.job or self.rewrite):
+            keys = "`model`, `units`, `usage`, `job` and `rewrite`"
+            raise ValueError(f"route {self.id!r} is not metered; {keys} have no meaning")
         if self.poll is not None and self.access != "account":
             raise ValueError(f"route {self.id!r} reads the state of jobs and therefore needs `access: account`")
         return self

@@ -46,8 +46,10 @@ from proxy.pipeline.relay import (
     pump,
     read_all,
     relay,
+    write_changed,
     write_small,
 )
+from proxy.pipeline.restating import restated
 from proxy.pipeline.routing import CompiledRoute
 from proxy.services import Services
 from proxy.upstream.client import (
@@ -176,7 +178,11 @@ class Delivery:
         async with self._ended_by(held, lambda: settlement.release_verb(held, "answer cut")), lease.in_time():
             body = await read_all(answer, reader)
         headers = await self._outcome_of(held, self._end(held, answer, reader))
-        return await write_small(held.admitted.asked.routed.incoming, answer, body, headers)
+        routed = held.admitted.asked.routed
+        changed = restated(routed, answer, body, headers) if routed.route.settings.rewrite is not None else None
+        if changed is not None:
+            return await write_changed(routed.incoming, answer, changed, headers)
+        return await write_small(routed.incoming, answer, body, headers)
 
     async def _streamed(self, held: Held, answer: UpstreamAnswer, reader: Reader, lease: Lease) -> web.StreamResponse:
         """A long answer goes out as it comes in, and is settled before its end is sent."""
@@ -209,9 +215,9 @@ class Delivery:
         if route.on_abort != "drain":
             return False
         try:
-            async with lease.in_time(), asyncio.timeout(route.drain.time.total_seconds()):
+            async with asyncio.timeout(route.drain.time.total_seconds()), lease.in_time():
                 return await hear_out(answer, reader, route.drain.size)
-        except TimeoutError:
+        except (TimeoutError, UpstreamBroken, UpstreamTimeout):
             return False
 
     @asynccontextmanager
@@ -243,7 +249,9 @@ class Delivery:
         """Settle a complete answer, or bind its hold to the job that it has accepted."""
         routed, store, now = held.admitted.asked.routed, self._services.store, self._services.now()
         documents = reader.documents()
-        kept = held.keeper.kept(routed.incoming.method, answer, reader) if held.keeper is not None else None
+        keeper = held.keeper if routed.route.settings.rewrite is None else None
+        # What a backend says of its own billing is not for clients, and a kept answer would say it.
+        kept = keeper.kept(routed.incoming.method, answer, reader) if keeper is not None else None
         if routed.route.settings.job is not None:
             job_id = jobs.accepted_job(routed.route.settings.job, documents)
             bound = await settlement.bind_job(held, job_id, documents[0], kept, store) if job_id is not None else None

@@ -7,7 +7,7 @@ from datetime import timedelta
 from policies.callers import Caller
 from policies.evaluate import Allow
 from policies.refusals import Reason, Refusal
-from proxy.headers import HeaderList, readable_codings, with_forwarded_for
+from proxy.headers import HeaderList, folded, readable_codings, with_forwarded_for, without
 from proxy.pipeline.body import outgoing_body
 from proxy.pipeline.exchange import Body, Routed
 from proxy.upstream.client import Outgoing, UpstreamAnswer, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
@@ -39,11 +39,18 @@ async def send(
     """
     incoming = routed.incoming
     headers = with_forwarded_for(incoming.travelling, incoming.request.remote)
-    if routed.route.reads_answer:
+    if routed.route.settings.rewrite is not None:
+        headers = [*without(headers, ["accept-encoding"]), ("Accept-Encoding", "identity")]
+    elif routed.route.reads_answer:
         headers = readable_codings(headers)
     headers = _without_our_keys(headers)
     if caller is not None:
         headers += _identity(caller, allow)
+    paid = routed.route.upstream.paid
+    if paid is not None:
+        # Whoever is not charged must not be able to say so.
+        headers = [header for header in headers if folded(header[0]) != folded(paid[0])]
+        headers += [paid] if allow is not None else []
     headers.append(("X-Request-Id", incoming.id_text))
     if callback is not None:
         headers.append(("X-Farebox-Callback", callback))

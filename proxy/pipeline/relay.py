@@ -14,7 +14,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_writer import StreamWriter
 
 from proxy.errors import Answer
-from proxy.headers import HeaderList, end_to_end, lines_bytes
+from proxy.headers import HeaderList, end_to_end, lines_bytes, without
 from proxy.pipeline.exchange import Incoming
 from proxy.pipeline.lease import Lease
 from proxy.pipeline.metering import Reader
@@ -38,6 +38,10 @@ class ClientLeft(Truncated):
 
 BODILESS = frozenset({204, 304})
 """Statuses whose answers have no body, and are sent without a length (RFC 9110 §8.6)."""
+
+
+ABOUT_THE_BODY = ("ETag", "Content-MD5", "Digest", "Content-Digest", "Repr-Digest")
+"""Headers that are only true of the bytes they came with (RFC 9530, RFC 9110 §8.8.3)."""
 
 
 class Relayed(web.StreamResponse):
@@ -142,6 +146,15 @@ async def read_all(answer: UpstreamAnswer, reader: Reader | None) -> bytes:
 async def write_small(incoming: Incoming, answer: UpstreamAnswer, body: bytes, extra: HeaderList) -> web.StreamResponse:
     """Head and body at once."""
     return await _written(incoming.request, _response(incoming, answer, extra, body))
+
+
+async def write_changed(
+    incoming: Incoming, answer: UpstreamAnswer, body: bytes, extra: HeaderList
+) -> web.StreamResponse:
+    """Head and body at once, of an answer whose body Farebox has changed: what was said of the old one is left out."""
+    headers = without(end_to_end(answer.headers), ABOUT_THE_BODY)
+    lines = [*headers, *extra, ("X-Request-Id", incoming.id_text)]
+    return await _written(incoming.request, Relayed(answer.status, answer.reason, lines, len(body), body))
 
 
 async def write_again(incoming: Incoming, status: int, headers: HeaderList, body: bytes) -> web.StreamResponse:

@@ -16,7 +16,7 @@ PAGE = "behind-farebox.md"
 FROM_EXAMPLE = "from examples/farebox.yaml"
 BACKEND, PUBLIC, ADMIN = "127.0.0.1:3000", "127.0.0.1:8080", "127.0.0.1:8081"
 
-FRAGMENTS = [block for block in blocks(PAGE) if block.title in ("upstreams", "callbacks")]
+FRAGMENTS = [block for block in blocks(PAGE) if block.title in ("upstreams", "callbacks", "paid", "rewrite")]
 AROUND = """
 identity: {api_keys: true}
 upstreams: {render: {url: "http://127.0.0.1:3000"}}
@@ -58,4 +58,4 @@ def test_parts_of_a_settings_file_are_valid(block: Block, tmp_path: Path) -> Non
     kept = [line for line in AROUND.splitlines() if line.partition(":")[0] not in keys]
     (tmp_path / "authorities.pem").touch()
     (tmp_path / "farebox.yaml").write_text("\n".join([*kept, block.text]))
-    load_settings(tmp_path / "farebox.yaml", {"CALLBACK_SECRET": "x" * 32})
+    load_settings(tmp_path / "farebox.yaml", {"CALLBACK_SECRET": "x" * 32, "BACKEND_SECRET": "y"})
