@@ -7,7 +7,6 @@ hold, and units of quota where quota does.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -60,10 +59,13 @@ _STORED: dict[str, sa.ColumnElement[Any]] = {
     "reserved": _hold.amount,
     "charged": _hold.settled_amount,
     "refunded": _hold.refunded_amount,
-    "used_units": _event.units,
+    # As they are stored: JSON is text already.
+    "taken": sa.type_coerce(_hold.taken, sa.Text),
+    "units": sa.type_coerce(_hold.units, sa.Text),
+    "used_units": sa.type_coerce(_event.units, sa.Text),
     **{name: _event[name] for name in ("estimated", "upstream_status", "latency_ms")},
 }
-_QUERY = sa.select(*((_STORED[name] if name in _STORED else _hold[name]).label(name) for name in COLUMNS)).join_from(
+_QUERY = sa.select(*(_STORED[name] if name in _STORED else _hold[name] for name in COLUMNS)).join_from(
     holds, usage_events, _event.id == _hold.id, isouter=True
 )
 
@@ -72,7 +74,8 @@ def archive_rows(connection: Connection, *where: sa.ColumnElement[bool], limit: 
     """The rows of the holds that meet the conditions, in the order of their ids."""
     query = _QUERY.where(*where).order_by(_hold.id).limit(limit)
     return [
-        {name: _TEXTS.get(name, _text)(row[name]) for name in COLUMNS} for row in connection.execute(query).mappings()
+        {name: "" if value is None else text(value) for name, text, value in zip(COLUMNS, _TEXTS, row, strict=True)}
+        for row in connection.execute(query)
     ]
 
 
@@ -81,28 +84,20 @@ def is_usage(row: ArchiveRow) -> bool:
     return row["state"] == HoldState.SETTLED or bool(row["late_at"])
 
 
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
+def _moment(value: datetime) -> str:
+    return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _moment(value: datetime | None) -> str:
-    return "" if value is None else f"{value:%Y-%m-%dT%H:%M:%S.%f}Z"
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
 
 
-def _json(value: object) -> str:
-    return "" if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-def _flag(value: bool | None) -> str:
-    return "" if value is None else str(value).lower()
-
-
-_TEXTS: dict[str, Callable[[Any], str]] = {
+_MADE: dict[str, Callable[[Any], str]] = {
     "id": id_text,
     **dict.fromkeys(("created_at", "ended_at", "deadline", "late_at"), _moment),
-    **dict.fromkeys(("taken", "units", "used_units"), _json),
     "estimated": _flag,
 }
+_TEXTS = [_MADE.get(name, str) for name in COLUMNS]
 
 
 @dataclass(slots=True)
