@@ -1,4 +1,4 @@
-"""The rows of an archive: one for each hold that has ended, with the usage of the settled ones, as texts of a CSV file.
+"""The rows of an archive: one for each hold that has ended, with its usage if it has any, as texts of a CSV file.
 
 Everything that the database knows of a request is in its row, so that a charge can be explained from the file alone,
 and the row be made again. Amounts are whole numbers: micro-credits, a millionth of a credit, where credits fund the
@@ -16,7 +16,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from policies.holds import HoldState
 from store.ids import id_text
 from store.tables import holds, usage_events
 
@@ -25,9 +24,9 @@ ArchiveRow = Mapping[str, str]
 COLUMNS = {
     "id": "The request's id, as in X-Request-Id; the rows are in its order.",
     "created_at": "When the amount was reserved.",
-    "ended_at": "When the hold ended; for a settled one, when it was charged.",
-    "state": "settled, released or expired: usage are settled ones, and those that have a `late_at`.",
-    "late_at": "When it was charged after it had expired, where that happened.",
+    "ended_at": "When the hold ended.",
+    "charged_at": "When it became usage; empty where it never did.",
+    "state": "settled, released or expired.",
     "end_reason": "What ended it.",
     "account_id": "Who paid.",
     "user_id": "Who called.",
@@ -63,25 +62,20 @@ _STORED: dict[str, sa.ColumnElement[Any]] = {
     "taken": sa.type_coerce(_hold.taken, sa.Text),
     "units": sa.type_coerce(_hold.units, sa.Text),
     "used_units": sa.type_coerce(_event.units, sa.Text),
+    "charged_at": _event.at,
     **{name: _event[name] for name in ("estimated", "upstream_status", "latency_ms")},
 }
-_QUERY = sa.select(*(_STORED[name] if name in _STORED else _hold[name] for name in COLUMNS)).join_from(
-    holds, usage_events, _event.id == _hold.id, isouter=True
-)
+_ARCHIVED = [_STORED[name] if name in _STORED else _hold[name] for name in COLUMNS]
+_QUERY = sa.select(*_ARCHIVED).join_from(holds, usage_events, _event.id == _hold.id, isouter=True)
 
 
 def archive_rows(connection: Connection, *where: sa.ColumnElement[bool], limit: int | None = None) -> list[ArchiveRow]:
-    """The rows of the holds that meet the conditions, in the order of their ids."""
+    """The rows of the holds that meet the conditions, which may speak of their usage, in the order of their ids."""
     query = _QUERY.where(*where).order_by(_hold.id).limit(limit)
     return [
         {name: "" if value is None else text(value) for name, text, value in zip(COLUMNS, _TEXTS, row, strict=True)}
         for row in connection.execute(query)
     ]
-
-
-def is_usage(row: ArchiveRow) -> bool:
-    """Whether the hold of a row was charged, and has a usage event: settled, or late after it had expired."""
-    return row["state"] == HoldState.SETTLED or bool(row["late_at"])
 
 
 def _moment(value: datetime) -> str:
@@ -94,10 +88,15 @@ def _flag(value: bool) -> str:
 
 _MADE: dict[str, Callable[[Any], str]] = {
     "id": id_text,
-    **dict.fromkeys(("created_at", "ended_at", "deadline", "late_at"), _moment),
+    **dict.fromkeys(("created_at", "ended_at", "charged_at", "deadline"), _moment),
     "estimated": _flag,
 }
 _TEXTS = [_MADE.get(name, str) for name in COLUMNS]
+
+
+def is_usage(row: ArchiveRow) -> bool:
+    """Whether its hold was charged, and has a usage event: settled, or late after it had expired."""
+    return bool(row["charged_at"])
 
 
 @dataclass(slots=True)

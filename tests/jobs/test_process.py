@@ -18,6 +18,7 @@ from jobs.process import JobReport, Outcome, Runner, run_job_once, run_jobs, run
 from jobs.timetable import DAILY, EVERY_15_S, JOBS, Job, UnknownJob
 from jobs.turns import LEASE, Turn
 from store import leases
+from store.archive_files import ArchiveTrouble
 from store.opening import open_store
 
 PATIENCE_S = 30
@@ -144,6 +145,30 @@ async def test_a_crashing_job_does_not_stop_the_others(house: Any, caplog: pytes
     assert "ZeroDivisionError" in caplog.text
     succeeded = {name for name, row in (await _leases(house)).items() if row["last_success"]}
     assert succeeded == {"counted"}
+
+
+async def test_what_an_operator_has_to_mend_is_told_in_a_sentence(house: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Again with every try, and without a stack trace, which would bury it."""
+
+    async def stuck(store: Any, turn: Turn) -> dict[str, int]:
+        raise ArchiveTrouble("there is no folder archive; make or mount it")
+
+    stop, counter = asyncio.Event(), Counter()
+    jobs = [_job("stuck", stuck), _job("counted", counter)]
+    with caplog.at_level(logging.ERROR, "jobs"):
+        running = asyncio.create_task(run_timetable(jobs, Runner(house.store, house.clock, stop), stop, None))
+        await asyncio.wait_for(counter.begun.wait(), PATIENCE_S)
+
+        async def told() -> bool:
+            return bool(caplog.records)
+
+        await _until(told)
+        stop.set()
+        await asyncio.wait_for(running, PATIENCE_S)
+    (record,) = caplog.records
+    assert record.getMessage() == "the job stuck cannot go on: there is no folder archive; make or mount it"
+    assert record.exc_info is None
+    assert (await _leases(house))["stuck"]["last_success"] is None
 
 
 async def test_a_job_of_a_process_that_died_is_taken_over_when_its_lease_is_over(house: Any) -> None:
