@@ -16,7 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from store.ids import id_text
+from policies.terms import HoldId
+from store.ids import id_text, parse_id
 from store.tables import holds, usage_events
 
 ArchiveRow = Mapping[str, str]
@@ -97,6 +98,13 @@ _TEXTS = [_MADE.get(name, str) for name in COLUMNS]
 def is_usage(row: ArchiveRow) -> bool:
     """Whether its hold was charged, and has a usage event: settled, or late after it had expired."""
     return bool(row["charged_at"])
+
+
+def number_of(row: ArchiveRow) -> HoldId:
+    """The id of a row, as the database has it."""
+    number = parse_id(row["id"])
+    assert number is not None, "an archive has the ids of requests"
+    return number
 
 
 @dataclass(slots=True)

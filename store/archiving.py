@@ -26,7 +26,7 @@ from policies.holds import HoldState
 from policies.terms import HoldId, Metric
 from policies.windows import UTC_CALENDAR, window_at
 from store.adding import add
-from store.archive_rows import ArchiveRow, archive_rows, is_usage
+from store.archive_rows import ArchiveRow, archive_rows, is_usage, number_of
 from store.ids import first_id_at, moment_of, parse_id
 from store.roll_up import frontier, lock, with_everybody
 from store.tables import accounts, archived_usage, holds, usage_archives, usage_daily, usage_events
@@ -153,9 +153,9 @@ def delete(connection: Connection, archive: Archive, batch: Batch) -> bool:
 
 def _delete_rows(connection: Connection, rows: Sequence[ArchiveRow]) -> None:
     """An ended hold changes in two ways only: something is given back, or it becomes usage after all."""
-    by_refund: dict[int, list[HoldId | None]] = {}
+    by_refund: dict[int, list[HoldId]] = {}
     for row in rows:
-        by_refund.setdefault(int(row["refunded"]), []).append(parse_id(row["id"]))
+        by_refund.setdefault(int(row["refunded"]), []).append(number_of(row))
     ids = [number for numbers in by_refund.values() for number in numbers]
     events = connection.execute(sa.delete(usage_events).where(_event.id.in_(ids))).rowcount
     gone = 0
@@ -175,9 +175,7 @@ def _keep_sums(connection: Connection, usage: Sequence[ArchiveRow]) -> None:
         amounts = {"calls": 1, "charges": int(charged > 0), "charged": charged, "refunded": refunded}
         sums.setdefault((account_id, funding), Counter()).update(amounts)
         if refunded:
-            number = parse_id(row["id"])
-            assert number is not None, "an archive has the ids of requests"
-            day = window_at(Metric.DAILY, UTC_CALENDAR, moment_of(number)).start
+            day = window_at(Metric.DAILY, UTC_CALENDAR, moment_of(number_of(row))).start
             key = {"account_id": account_id, "day": day, "model_key": row["model_key"], "funding": funding}
             refunds.append(key | {"calls": 0, "charged": 0, "refunded": refunded, "estimated": 0})
     kept = [{"account_id": key[0], "funding": key[1], **amounts} for key, amounts in sums.items()]
