@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from config.clock import utc_now
 from jobs.process import JobReport, Outcome, Runner, run_job_once, run_jobs, run_timetable
 from jobs.timetable import DAILY, EVERY_15_S, JOBS, Job, UnknownJob
-from jobs.turns import LEASE, Turn
+from jobs.turns import LEASE, RENEWAL, Turn
 from store import leases
 from store.archive_files import ArchiveTrouble
 from store.opening import open_store
@@ -211,6 +212,26 @@ async def test_a_long_job_keeps_its_lease_from_batch_to_batch(house: Any) -> Non
 
     report = await Runner(house.store, house.clock, asyncio.Event()).run(_job("long", long), repeat=True)
     assert report == JobReport("long", Outcome.DONE, {"batches": 5})
+
+
+async def test_a_lease_is_renewed_now_and_then(house: Any) -> None:
+    """A job of many short batches writes its lease a few times a minute, and not once for each of them."""
+    turn = Turn(house.store, house.clock, asyncio.Event(), "counted", "holder")
+    assert await turn.begin()
+    ends = [(await _leases(house))["counted"]["until"]]
+    for step in (RENEWAL * 0.9, RENEWAL * 0.2, RENEWAL * 0.9, -timedelta(seconds=1)):
+        house.clock.now += step
+        assert await turn.goes_on()
+        ends.append((await _leases(house))["counted"]["until"])
+    assert [later - earlier for earlier, later in pairwise(ends)] == [
+        timedelta(0),
+        RENEWAL * 1.1,
+        timedelta(0),
+        timedelta(0),
+    ]
+    house.clock.now -= RENEWAL
+    assert await turn.goes_on()
+    assert (await _leases(house))["counted"]["until"] == house.clock.now + LEASE
 
 
 async def test_stopping_ends_a_job_between_two_batches(house: Any) -> None:
