@@ -51,6 +51,8 @@ COLUMNS = {
     "job_id": "The backend's id of the job, where there was one.",
     "on_deadline": "What would have become of it at its deadline.",
     "deadline": "When that would have been.",
+    "on_late": "What would have become of a charge that came after the deadline.",
+    "overrun": "What was agreed for usage above the quote.",
 }
 """Every column with its meaning. Moments are UTC; what has no value is empty."""
 

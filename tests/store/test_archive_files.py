@@ -174,7 +174,12 @@ def test_a_manifest_that_cannot_be_read_is_none(tmp_path: Path) -> None:
 
 def test_every_column_is_archived() -> None:
     """Whatever the database knows of a hold or its usage is in its row; twice is once enough."""
-    renamed = {"amount": "reserved", "settled_amount": "charged", "refunded_amount": "refunded"}
+    renamed = {
+        "amount": "reserved",
+        "settled_amount": "charged",
+        "refunded_amount": "refunded",
+        "late_at": "charged_at",
+    }
     of_usage = {"at": "charged_at", "units": "used_units", "quoted": "reserved"}
     names = {renamed.get(column.name, column.name) for column in holds.c}
     names |= {of_usage.get(column.name, column.name) for column in usage_events.c}
