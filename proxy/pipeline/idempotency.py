@@ -116,7 +116,7 @@ async def claim_key(asked: Asked, caller: Caller, services: Services) -> Keeper 
     wanted = Claim(
         account_id=caller.account.account_id,
         key=keys[0],
-        fingerprint=_fingerprint(asked),
+        fingerprint=_fingerprint(asked, caller),
         request_id=incoming.id,
         lasts=values.idempotency.keep,
         patience=values.limits.request_deadline,
@@ -129,10 +129,13 @@ async def claim_key(asked: Asked, caller: Caller, services: Services) -> Keeper 
     return used if used.answer is not None else _refusal(used)
 
 
-def _fingerprint(asked: Asked) -> str:
-    """The same for requests that ask for the same, by everything that the backend decides by but its headers."""
+def _fingerprint(asked: Asked, caller: Caller) -> str:
+    """The same for requests of one user that ask for the same, by all that the backend decides by but its headers.
+
+    Users of one account must not get each other's answers.
+    """
     incoming = asked.routed.incoming
-    parts = [incoming.method, incoming.target.raw, *incoming.values("content-type"), asked.model_key]
+    parts = [caller.user_id, incoming.method, incoming.target.raw, *incoming.values("content-type"), asked.model_key]
     parts += [f"{name}={value}" for name, value in sorted(asked.units.items())]
     return hashlib.sha256("\0".join(parts).encode() + b"\0\0" + asked.body.peeked).hexdigest()
 
