@@ -57,6 +57,8 @@ class Jwt(Settings):
     """The claim that names the user."""
     email: str | None = None
     """The claim that holds the e-mail address, if there is one: shown to operators, decides nothing."""
+    roles: str | None = None
+    """The claim that holds the user's roles, if there is one: a list, or one text with spaces; policies may ask."""
     issuer: str | None = None
     """What `iss` has to be; without it, any."""
     audience: str | None = None

@@ -53,13 +53,21 @@ class YamlSource:
     key_positions: dict[PathKey, tuple[int, int]] = field(default_factory=dict, repr=False)
     findings: list[Finding] = field(default_factory=list)
 
-    def finding(self, path: PathKey, code: str, message: str, at_key: bool = False) -> Finding:
-        """A finding at `path`, or at the nearest enclosing value that has a position."""
+    def finding(self, path: PathKey, code: str, message: str, at_key: bool = False, offset: int = 0) -> Finding:
+        """A finding at `path`, or at the nearest enclosing value that has a position; `offset` characters into it."""
         if at_key and path in self.key_positions:
             return self._finding_at(self.key_positions[path], code, message)
         while path and path not in self.positions:
             path = path[:-1]
-        return self._finding_at(self.positions.get(path, (1, 1)), code, message)
+        line, column = self.positions.get(path, (1, 1))
+        return self._finding_at((line, self._inside(line, column, offset)), code, message)
+
+    def _inside(self, line: int, column: int, offset: int) -> int:
+        """The column of a character of a text, where the text stands on one line as it is."""
+        written = self.line(line)
+        first = written[column - 1 : column]
+        inside = column + offset + (first in "'\"")
+        return inside if offset and first not in "|>" and inside <= len(written) + 1 else column
 
     def _finding_at(self, position: tuple[int, int], code: str, message: str) -> Finding:
         return Finding(self.file, *position, code, message, self.line(position[0]))

@@ -32,7 +32,7 @@ from proxy.metrics import Metrics
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.routing import Routes
 from proxy.pipeline.serve import Pipeline
-from proxy.rulebooks import Rulebooks
+from proxy.rulebooks import Rulebooks, metered_routes
 from proxy.services import Services
 from proxy.upstream import trust
 from proxy.upstream.client import Upstream
@@ -120,7 +120,8 @@ async def farebox(
 
 async def _services(settings: LoadedSettings, store: Store, clock: Clock) -> Services:
     for_sale: Catalogue = await store.database.read(catalogue.load)
-    rulebooks = Rulebooks(settings.policies_folder, for_sale, clock())
+    routes = metered_routes(settings.values.routes)
+    rulebooks = Rulebooks(settings.policies_folder, for_sale, clock(), routes)
     return Services(settings, store, rulebooks, Identifier(settings.values, store, clock), clock)
 
 

@@ -45,6 +45,12 @@ class Metrics:
             buckets=_RESERVE_SECONDS,
             registry=registry,
         )
+        self._notices = Counter(
+            "farebox_policy_notices",
+            "Calls that an entry of the policy in mode warn or audit would have stopped or changed.",
+            ("rule", "mode"),
+            registry=registry,
+        )
         self._streams = Gauge(
             "farebox_open_streams", "Answers and WebSockets that are being relayed at this moment.", registry=registry
         )
@@ -71,6 +77,9 @@ class Metrics:
             counter = self._requests.labels(route_id or NO_ROUTE, outcome, f"{status // 100}xx")
             self._found[key] = counter
         counter.inc()
+
+    def noticed(self, rule: str, mode: str) -> None:
+        self._notices.labels(rule, mode).inc()
 
     def upstream_answered(self, route_id: str, seconds: float) -> None:
         histogram = self._upstream_found.get(route_id)

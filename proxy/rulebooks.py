@@ -9,19 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
+from math import prod
 from pathlib import Path
 
 from config.documents import read_document
+from config.extractors import ProductSource, UnitSource
 from config.findings import Finding, InvalidDocument, did_you_mean
+from config.routes import Route
+from config.time_zones import zone_named
 from config.yaml_source import YamlSource
+from policies.checks import Problem
 from policies.document import PolicyFile
-from policies.rulebook import Problem, Rulebook, compile_rulebook
-from policies.terms import Catalogue
+from policies.proof import disagreement
+from policies.rulebook import Rulebook, compile_rulebook
+from policies.terms import Catalogue, MeteredRoute, UnitRange
 
 log = logging.getLogger(__name__)
+
+Routes = tuple[MeteredRoute, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +54,14 @@ class Policy:
 class Rulebooks:
     """Holds the current rulebook. `current` is one attribute read; `reload` is called by the watcher."""
 
-    def __init__(self, folder: Path | None, catalogue: Catalogue, now: datetime) -> None:
+    def __init__(self, folder: Path | None, catalogue: Catalogue, now: datetime, routes: Routes | None = None) -> None:
         """Raises InvalidDocument when there is no valid policy: nothing may be forwarded without one."""
         self._folder = folder
+        self._routes = routes
         self._fingerprint = fingerprint(folder)
         self._policy = read_policy(folder)
         self._catalogue_revision = catalogue.revision
-        self.current: Rulebook = compiled(self._policy, catalogue)
+        self.current: Rulebook = compiled(self._policy, catalogue, routes)
         self._loaded_at = now
         self._findings: tuple[Finding, ...] = ()
 
@@ -71,7 +81,7 @@ class Rulebooks:
         self._fingerprint, self._catalogue_revision = fingerprint(self._folder), catalogue.revision
         try:
             policy = read_policy(self._folder)
-            rulebook = compiled(policy, catalogue)
+            rulebook = compiled(policy, catalogue, self._routes)
         except InvalidDocument as error:
             self._findings = error.findings
             log.error("policy not changed, the last good one stays in force:\n%s", error)
@@ -84,7 +94,7 @@ class Rulebooks:
     def _recompile(self, catalogue: Catalogue, now: datetime) -> None:
         """The last good policy for a catalogue that may be new, unless they do not fit together."""
         try:
-            self._put_in_force(compiled(self._policy, catalogue), now)
+            self._put_in_force(compiled(self._policy, catalogue, self._routes), now)
         except InvalidDocument as error:
             log.error("catalogue not changed, the last good policy does not fit it:\n%s", error)
 
@@ -111,9 +121,9 @@ def fingerprint(folder: Path | None) -> str:
     return digest.hexdigest()
 
 
-def load_rulebook(folder: Path | None, catalogue: Catalogue) -> Rulebook:
+def load_rulebook(folder: Path | None, catalogue: Catalogue, routes: Routes | None = None) -> Rulebook:
     """The compiled policy of a folder. Raises InvalidDocument with every finding in every file."""
-    return compiled(read_policy(folder), catalogue)
+    return compiled(read_policy(folder), catalogue, routes)
 
 
 def read_policy(folder: Path | None) -> Policy:
@@ -137,18 +147,44 @@ def read_policy(folder: Path | None) -> Policy:
     return Policy(tuple(files), sources)
 
 
-def compiled(policy: Policy, catalogue: Catalogue) -> Rulebook:
-    """A policy for a catalogue. Raises InvalidDocument when they do not fit together."""
-    rulebook = compile_rulebook(list(policy.files), catalogue)
+def compiled(policy: Policy, catalogue: Catalogue, routes: Routes | None = None) -> Rulebook:
+    """A policy for a catalogue and routes. Raises InvalidDocument when they do not fit together."""
+    rulebook = compile_rulebook(list(policy.files), catalogue, routes, zone_named)
     if isinstance(rulebook, Rulebook):
-        return rulebook
+        difference = disagreement(rulebook)
+        if difference is None:
+            return rulebook
+        # Ours to mend and nobody else's; until then the policy before it stays in force.
+        log.error("a policy is not put in force, since it cannot be trusted: %s", difference)
+        raise InvalidDocument([Finding("policy", 1, 1, "table-differs", difference)])
     raise InvalidDocument([_finding(problem, policy.sources) for problem in rulebook])
 
 
+def metered_routes(routes: Sequence[Route]) -> Routes:
+    """What policies have to know of the routes of the settings."""
+    return tuple(
+        MeteredRoute(route.id, route.action or route.id, route.app or "", _units(route))
+        for route in routes
+        if route.access == "metered"
+    )
+
+
+def _units(route: Route) -> dict[str, UnitRange]:
+    return {name: _range(unit) for name, unit in route.units.items()}
+
+
+def _range(unit: UnitSource | ProductSource) -> UnitRange:
+    if isinstance(unit, UnitSource):
+        return UnitRange(unit.min, unit.max, unit.optional and unit.default is None)
+    factors = [_range(factor) for factor in unit.product]
+    least, most = (prod((getattr(factor, end) for factor in factors), start=Decimal(1)) for end in ("least", "most"))
+    return UnitRange(least, most, any(factor.optional for factor in factors))
+
+
 def _finding(problem: Problem, sources: Mapping[str, YamlSource]) -> Finding:
-    name = problem.message.rpartition(" '")[2].rstrip("'")
-    message = problem.message + (did_you_mean(name, problem.candidates) if problem.candidates else "")
+    message = problem.message + (did_you_mean(problem.found, problem.candidates) if problem.candidates else "")
     source = sources.get(problem.file)
     if source is None:
         return Finding(problem.file or "built-in policy", 1, 1, problem.code, message)
-    return source.finding(problem.path, problem.code, message)
+    found = source.finding(problem.path, problem.code, message, offset=problem.offset)
+    return replace(found, severity=problem.severity)

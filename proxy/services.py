@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from config.clock import Clock
 from config.settings import LoadedSettings
 from proxy.identity.identifier import Identifier
+from proxy.limiting import Limiter
 from proxy.rulebooks import Rulebooks
 from store.opening import Store
 
@@ -21,6 +22,7 @@ class Services:
     rulebooks: Rulebooks
     identifier: Identifier
     clock: Clock
+    limiter: Limiter = field(default_factory=Limiter)
 
     def now(self) -> datetime:
         return self.clock()

@@ -12,7 +12,7 @@ from math import inf
 from typing import Any
 
 from policies.holds import HoldState
-from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
+from policies.terms import AccountId, Funding, HoldId, OnDeadline
 
 
 class EntryKind(StrEnum):
@@ -63,7 +63,7 @@ class GrantRow:
         return self.priority, inf if self.expires_at is None else self.expires_at, self.id
 
 
-WindowKey = tuple[AccountId, datetime, Metric]
+WindowKey = tuple[AccountId, datetime, str]
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class WindowRow:
         return self.key[1]
 
     @property
-    def metric(self) -> Metric:
+    def metric(self) -> str:
         return self.key[2]
 
     @property
@@ -145,7 +145,7 @@ def hold_total(hold: HoldRow) -> int:
 
 def windows_in(account_id: AccountId, taken: dict[str, Any]) -> list[WindowKey]:
     """The windows that something was taken from; none when credits fund it."""
-    return [(account_id, datetime.fromisoformat(start), Metric(metric)) for metric, start in taken.get("windows", ())]
+    return [(account_id, datetime.fromisoformat(start), metric) for metric, start in taken.get("windows", ())]
 
 
 def window_keys(hold: HoldRow) -> list[WindowKey]:

@@ -1,6 +1,7 @@
 """What can be asked of the ledger, and what it answers: plain values.
 
-Amounts of holds are micro-credits when credits fund them and quota units when a quota window does.
+Amounts of holds are micro-credits when credits fund them and quota units when a quota window does. An exempt hold is
+one call, counted in the window of its exemption.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from policies.holds import HoldState
-from policies.quota import QuotaTerms
-from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
+from policies.quota import FairUseTerms, QuotaTerms
+from policies.terms import AccountId, Funding, HoldId, OnDeadline
 
 
 class GrantSource(StrEnum):
@@ -55,6 +56,8 @@ class Reserve:
     request: Request
     deadline: datetime
     on_deadline: OnDeadline
+    fair_use: FairUseTerms | None = None
+    """Of an exempt call; None where any number of them is fair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +207,7 @@ class LacksCredits:
 class LacksQuota:
     """`credits` is there where credits could have paid instead, and were lacking too."""
 
-    metric: Metric
+    metric: str
     used: int
     limit: int
     resets_at: datetime

@@ -74,7 +74,7 @@ async def _check(config: Path, seeds: tuple[Path, ...]) -> Report:
     at_hand = await _stored(settings, report) if settings else None
     at_hand = at_hand or await catalogues.packaged()
 
-    report.look("policies", lambda: _policies(folder, at_hand))
+    report.look("policies", lambda: _policies(folder, at_hand, settings))
     report.look("seeds", lambda: _seeds(folder, seeds))
     return report
 
@@ -97,11 +97,12 @@ def _settings(config: Path, report: Report) -> LoadedSettings | None:
     return settings
 
 
-def _policies(folder: Path | None, at_hand: AtHand) -> str:
-    from proxy.rulebooks import load_rulebook
+def _policies(folder: Path | None, at_hand: AtHand, settings: LoadedSettings | None) -> str:
+    from proxy.rulebooks import load_rulebook, metered_routes
 
-    rulebook = load_rulebook(folder, at_hand.catalogue)
-    return f"revision {rulebook.revision}, {len(rulebook.rules)} rules, checked against {at_hand.origin}"
+    routes = metered_routes(settings.values.routes) if settings is not None else None
+    rulebook = load_rulebook(folder, at_hand.catalogue, routes)
+    return f"revision {rulebook.revision}, {len(rulebook.rules.entries)} rules, checked against {at_hand.origin}"
 
 
 def _seeds(folder: Path | None, seeds: tuple[Path, ...]) -> str:

@@ -64,14 +64,15 @@ async def _run(invocation: Invocation, files: Sequence[Path], policies: Path | N
     from config.findings import InvalidDocument
     from proxy.cli.catalogues import packaged, stored
     from proxy.operations.policy_cases import run_cases
-    from proxy.rulebooks import load_rulebook
+    from proxy.rulebooks import load_rulebook, metered_routes
 
     if policies is not None:
         rulebook = load_rulebook(policies, (await packaged()).catalogue)
     else:
         settings = invocation.settings()
         at_hand = await stored(settings) or await packaged()
-        rulebook = load_rulebook(settings.policies_folder, at_hand.catalogue)
+        routes = metered_routes(settings.values.routes)
+        rulebook = load_rulebook(settings.policies_folder, at_hand.catalogue, routes)
     outcomes: list[Outcome] = []
     findings: list[Finding] = []
     for file in files:
@@ -141,11 +142,12 @@ def diff(invocation: Invocation, candidate: Path) -> None:
 async def _both(invocation: Invocation, candidate: Path) -> tuple[Rulebook, Rulebook]:
     """The policy of the settings and the candidate, on the same catalogue."""
     from proxy.cli.catalogues import packaged, stored
-    from proxy.rulebooks import load_rulebook
+    from proxy.rulebooks import load_rulebook, metered_routes
 
     settings = invocation.settings()
     for_sale = (await stored(settings) or await packaged()).catalogue
-    return load_rulebook(settings.policies_folder, for_sale), load_rulebook(candidate, for_sale)
+    routes = metered_routes(settings.values.routes)
+    return load_rulebook(settings.policies_folder, for_sale, routes), load_rulebook(candidate, for_sale, routes)
 
 
 @policy.command("schema", epilog=example("policy schema > policy.schema.json", "policy schema --of cases"))

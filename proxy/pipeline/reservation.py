@@ -7,13 +7,26 @@ never decided from memory alone: whoever has just subscribed is not told to subs
 
 from __future__ import annotations
 
+import logging
+
 from policies.callers import Caller
-from policies.evaluate import Allow, evaluate
-from policies.refusals import Refusal, account_frozen, insufficient_credits, quota_exceeded, store_unavailable
+from policies.evaluate import Allow, Ask, evaluate
+from policies.refusals import (
+    Refusal,
+    account_frozen,
+    insufficient_credits,
+    policy_error,
+    quota_exceeded,
+    store_unavailable,
+)
+from policies.rulebook import Rulebook
 from policies.terms import OnDeadline
+from proxy.limiting import Pass
 from proxy.pipeline.exchange import Admitted, Asked, Held, Incoming
 from proxy.services import Services
 from store.verbs import Hold, LacksCredits, LacksQuota, Refused, Request, Reserve
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """Decisions of one request: an account that changes three times while one request is decided is being attacked."""
@@ -26,22 +39,43 @@ async def identify(incoming: Incoming, services: Services, *, fresh: bool = Fals
 
 
 async def reserve(asked: Asked, caller: Caller | Refusal, services: Services) -> Held | Refusal:
-    """The quote, taken aside for a caller whom policy allows."""
-    fresh = False
-    for _ in range(ATTEMPTS):
-        if isinstance(caller, Refusal):
-            return caller
-        rulebook = services.rulebooks.current
-        allow = evaluate(caller, asked.model_key, asked.units, rulebook, services.now())
-        if isinstance(allow, Allow):
-            admitted = Admitted(asked, caller, allow, rulebook)
-            outcome = await services.store.ledger.reserve(_verb(admitted, services))
-            if outcome is not Refused.STALE:
-                return _held(admitted, outcome)
-        elif fresh:
-            return allow
-        caller, fresh = await identify(asked.routed.incoming, services, fresh=True), True
-    return store_unavailable()
+    """The quote, taken aside for a caller whom policy allows and whose limits have room."""
+    fresh, passing, held = False, None, None
+    try:
+        for _ in range(ATTEMPTS):
+            if isinstance(caller, Refusal):
+                return caller
+            rulebook = services.rulebooks.current
+            allow = decide(asked, caller, rulebook, services)
+            if isinstance(allow, Allow):
+                # What is over a limit now is so for fresh eyes as well, or will be let through a moment later.
+                passing = services.limiter.admit(allow.limits, caller, services.now())
+                if isinstance(passing, Refusal):
+                    return passing
+                admitted = Admitted(asked, caller, allow, rulebook, passing)
+                outcome = await services.store.ledger.reserve(_verb(admitted, services))
+                if outcome is not Refused.STALE:
+                    held = _held(admitted, outcome)
+                    return held
+                passing.undo()
+            elif fresh:
+                return allow
+            caller, fresh = await identify(asked.routed.incoming, services, fresh=True), True
+        return store_unavailable()
+    finally:
+        if isinstance(passing, Pass) and not isinstance(held, Held):
+            passing.leave()
+
+
+def decide(asked: Asked, caller: Caller, rulebook: Rulebook, services: Services) -> Allow | Refusal:
+    """The decision of the policy. A fault in it is never a reason to let a call through."""
+    route = asked.routed.route.settings
+    ask = Ask(asked.model_key, asked.units, route.action or route.id, route.id)
+    try:
+        return evaluate(caller, ask, rulebook, services.now())
+    except Exception:
+        log.exception("policy %s could not be evaluated for %s", rulebook.revision, asked.routed.incoming.id_text)
+        return policy_error()
 
 
 def _held(admitted: Admitted, outcome: Hold | LacksCredits | LacksQuota | Refused) -> Held | Refusal:
@@ -84,4 +118,5 @@ def _verb(admitted: Admitted, services: Services) -> Reserve:
         request=request,
         deadline=services.now() + services.settings.values.limits.request_deadline,
         on_deadline=OnDeadline(route.on_crash),
+        fair_use=allow.exempt.terms if allow.exempt is not None else None,
     )

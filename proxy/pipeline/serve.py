@@ -110,7 +110,9 @@ class Pipeline:
         self._recorder.reserving(perf_counter() - started)
         if isinstance(held, Refusal):
             return held
-        return await self._delivery.metered(held)
+        self._recorder.noticed(held)
+        with held.admitted.passing.held():
+            return await self._delivery.metered(held)
 
     async def _resolve(self, routed: Routed) -> Asked | Refusal:
         """The model and the units that the request asks for."""

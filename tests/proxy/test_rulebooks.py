@@ -10,6 +10,7 @@ import pytest
 
 from config.findings import InvalidDocument
 from policies.rulebook import Rulebook
+from policies.table import Table
 from proxy.rulebooks import Rulebooks
 from tests.policies.samples import LADDER, NOW, allowed, caller, catalogue, model
 
@@ -216,3 +217,17 @@ def test_the_status_shows_what_is_in_force(rulebooks: Rulebooks) -> None:
     status = rulebooks.status
     assert (status.revision, status.loaded_at) == (rulebooks.current.revision, datetime(2026, 1, 15, 12, tzinfo=UTC))
     assert (status.using_last_good, status.findings) == (False, ())
+
+
+def test_a_table_that_differs_from_casbin_is_not_put_in_force(
+    rulebooks: Rulebooks, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were the table to forget who is denied, the sample would show it, and the old policy would stay."""
+    about = Table.about
+    monkeypatch.setattr(Table, "about", lambda self, call: about(self, call) & ~1)
+    (folder / "main.yaml").write_text(CLOSED)
+    (finding,) = rulebooks.reload(LADDER, LATER)
+    assert finding.code == "table-differs"
+    assert "Casbin says Verdict(allowed=False, rule='none')" in finding.message
+    monkeypatch.undo()
+    assert passes(rulebooks.current)

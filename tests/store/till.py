@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from policies.quota import QuotaTerms
+from policies.quota import FairUseTerms, QuotaTerms
 from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
 from store import quota_reports, reports
 from store.batch import run_batch
@@ -60,10 +60,11 @@ def reserving(
     deadline: datetime = NOON + timedelta(minutes=10),
     on_deadline: OnDeadline = OnDeadline.RELEASE,
     request: Request = REQUEST,
+    fair_use: FairUseTerms | None = None,
 ) -> Reserve:
     """A Reserve with everything a test does not care about."""
     identity = HoldId(hold_id), AccountId(account_id), revision
-    return Reserve(*identity, tuple(fundings), credits, quota, terms, request, deadline, on_deadline)
+    return Reserve(*identity, tuple(fundings), credits, quota, terms, request, deadline, on_deadline, fair_use)
 
 
 def terms(daily: int, monthly: int | None = None, version: int = 1, **more: Any) -> QuotaTerms:
