@@ -1,7 +1,7 @@
 """What is wrong with policy documents that are valid in themselves: names that do not exist, things said twice.
 
-Every finding is told at once. An error keeps a policy from being put in force; a warning (`doubts`) does not. The
-reader of the files knows where they stand and turns both into lines.
+Every finding is told at once, and any of them keeps a policy from being put in force; what is only doubtful is the
+business of `doubts`. The reader of the files knows where they stand and turns both into lines.
 """
 
 from __future__ import annotations
@@ -47,10 +47,6 @@ class Problem:
     offset: int = 0
     """Characters from the beginning of the value to what is wrong in it."""
     severity: Literal["error", "warning"] = "error"
-
-    @property
-    def is_error(self) -> bool:
-        return self.severity == "error"
 
 
 @dataclass(frozen=True)
@@ -111,7 +107,7 @@ def only(files: Files, key: str) -> Any:
 
 
 def check(files: Files, settled: Settled, ground: Ground) -> list[Problem]:
-    """Everything that is wrong, and when nothing is, everything that is doubtful."""
+    """Everything that is wrong."""
     problems = [*_said_twice(files), *_settings(files, settled), *_off_the_ladder(files, settled.tiers, ground)]
     seen: dict[str, str] = {}
     for name, file in files:

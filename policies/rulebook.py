@@ -16,6 +16,7 @@ from policies.access import Authority, Grant
 from policies.checks import Files, Ground, Problem, Settled, Zones, check, only, only_utc
 from policies.conditions import When, parse
 from policies.document import Exemption, Limit, PolicyFile, Rule
+from policies.doubts import doubts
 from policies.scope import AT_LEAST_MODEL, AtLeast, Mode, Who
 from policies.selection import condition, occasion, selector
 from policies.table import Table
@@ -73,7 +74,7 @@ class Rulebook:
     authority: Authority
     catalogue: Catalogue
     routes: tuple[MeteredRoute, ...]
-    warnings: tuple[Problem, ...] = ()
+    doubts: tuple[Problem, ...] = ()
 
     def rank(self, tier: Tier) -> int:
         """The place on the ladder. A tier that it has lost, of a plan no longer on sale, is below all others."""
@@ -91,7 +92,7 @@ def compile_rulebook(
     ground = Ground(catalogue, None if routes is None else tuple(routes))
     settled = _settle(files, zones)
     problems = check(files, settled, ground)
-    if any(problem.is_error for problem in problems):
+    if problems:
         return problems
     rules = [_entry(rule, file, ground) for _, file in files for rule in file.rules]
     rules = rules or [Entry(rule, None, Mode.ENFORCE) for rule in DEFAULT_RULES]
@@ -111,7 +112,7 @@ def compile_rulebook(
         authority=Authority(grants, settled.tiers, catalogue.models),
         catalogue=catalogue,
         routes=ground.routes or (),
-        warnings=tuple(problems),
+        doubts=tuple(doubts(files, settled, ground)),
     )
 
 

@@ -88,6 +88,8 @@ class Rulebooks:
             self._recompile(catalogue, now)
             return error.findings
         self._policy, self._findings = policy, ()
+        for doubt in doubts_of(policy, rulebook):
+            log.warning("%s", doubt)
         self._put_in_force(rulebook, now)
         return ()
 
@@ -158,6 +160,11 @@ def compiled(policy: Policy, catalogue: Catalogue, routes: Routes | None = None)
         log.error("a policy is not put in force, since it cannot be trusted: %s", difference)
         raise InvalidDocument([Finding("policy", 1, 1, "table-differs", difference)])
     raise InvalidDocument([_finding(problem, policy.sources) for problem in rulebook])
+
+
+def doubts_of(policy: Policy, rulebook: Rulebook) -> list[Finding]:
+    """What is doubtful about a policy that is valid, where it stands."""
+    return [_finding(doubt, policy.sources) for doubt in rulebook.doubts]
 
 
 def metered_routes(routes: Sequence[Route]) -> Routes:
