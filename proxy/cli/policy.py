@@ -27,7 +27,10 @@ policy = Noun(
 )
 
 
-@policy.command("test", epilog=example("policy test policies/tests/*.yaml", "policy test --policies new/ ladder.yaml"))
+@policy.command(
+    "test",
+    epilog=example("policy test policies/tests/*.yaml", "policy test --policies new/ --junit report.xml ladder.yaml"),
+)
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
                 help="Files of cases.")  # fmt: skip
 @click.option(
@@ -35,28 +38,39 @@ policy = Noun(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Test this folder, on the catalogue that comes with Farebox, instead of what the settings name.",
 )
+@click.option("--junit", "junit_file", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write the outcomes into this file as JUnit XML as well.")  # fmt: skip
+@click.option("--coverage", is_flag=True, help="Fail when a rule decides no case.")
 @common
-def test(invocation: Invocation, files: Sequence[Path], policies: Path | None) -> None:
-    """Tries policy cases on a policy: callers on models, with the expected decision, rule and price.
+def test(
+    invocation: Invocation, files: Sequence[Path], policies: Path | None, junit_file: Path | None, coverage: bool
+) -> None:
+    """Tries policy cases on a policy: callers on models, with the expected decision, rule, price and funding.
 
-    Every caller is tried on every model, and what no case lists is expected to be refused.
+    Every caller is tried on every model, and what no case lists is expected to be refused. Where rules ask about
+    actions or routes, that is so for every route.
     """
     rulebook, outcomes = asyncio.run(_run(invocation, files, policies))
     from proxy.operations.policy_cases import as_json, untried_rules
 
     failed = [outcome for outcome in outcomes if not outcome.passed]
+    untried = untried_rules(outcomes, rulebook)
     answer = {
-        "ok": not failed,
+        "ok": not failed and not (coverage and untried),
         "tried": len(outcomes),
         "failed": len(failed),
         "policy_revision": rulebook.revision,
-        "rules_without_a_case": untried_rules(outcomes, rulebook),
+        "rules_without_a_case": untried,
     }
+    if junit_file is not None:
+        from proxy.cli.junit import junit
+
+        junit_file.write_text(junit(outcomes), "utf-8")
     if invocation.json:
         show({**answer, "outcomes": [as_json(outcome) for outcome in outcomes]}, as_json=True)
     else:
         _print(answer, outcomes)
-    if failed:
+    if not answer["ok"]:
         click.get_current_context().exit(REFUSED)
 
 
@@ -103,7 +117,8 @@ def _print(answer: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         if not outcome.passed:
             place = f"{outcome.file}:{outcome.line}"
-            click.echo(f"{place}: {outcome.caller} on {outcome.model}: expected {outcome.expected}; {outcome.problem}")
+            asked = f"{outcome.model} by {outcome.request}" if outcome.request else outcome.model
+            click.echo(f"{place}: {outcome.caller} on {asked}: expected {outcome.expected}; {outcome.problem}")
     show(answer, as_json=False)
 
 

@@ -8,10 +8,10 @@ from config.findings import did_you_mean
 from policies.callers import Account, Caller
 from policies.evaluate import Allow, Ask, Quote, evaluate, situation_of
 from policies.pricing import to_credits
-from policies.refusals import Refusal
+from policies.refusals import Refusal, iso
 from policies.rulebook import Rulebook
 from policies.terms import Credential, Funding
-from proxy.operations.arguments import Name, UnitTexts, units_of
+from proxy.operations.arguments import Moment, Name, UnitTexts, units_of
 from proxy.operations.naming import named_user
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, not_found
 from proxy.operations.trials import try_entries
@@ -28,6 +28,8 @@ class Explain(Arguments):
     """What the request asks for, such as duration_seconds=10; may be given several times."""
     route: Name | None = None
     """The route of the request, by its id; without it, whatever routes there are."""
+    at: Moment | None = None
+    """The moment of the request; without it, now."""
     key: Name | None = None
     """Ask with this API key of the user, by its id, instead of with a token."""
 
@@ -36,12 +38,14 @@ async def explain(desk: Desk, given: Explain) -> Answer | Refusal:
     caller = await _caller(desk, given)
     if isinstance(caller, Refusal):
         return caller
-    rulebook, now = await desk.rulebook(), desk.now()
+    rulebook, now = await desk.rulebook(), given.at or desk.now()
     model = rulebook.catalogue.models.get(given.model)
     if model is None:
         return not_found(f"There is no model {given.model!r}" + did_you_mean(given.model, rulebook.catalogue.models))
     account = caller.account.at(now)
     ask = _ask(given, rulebook)
+    if isinstance(ask, Refusal):
+        return ask
     decision = evaluate(caller, ask, rulebook, now)
     funds = await _funds(desk, account, decision)
     situation = situation_of(caller, account, model, ask, rulebook, now)
@@ -51,6 +55,7 @@ async def explain(desk: Desk, given: Explain) -> Answer | Refusal:
         "account": account.account_id,
         "type": account.account_type,
         "tier": account.tier(rulebook.payg_tier),
+        "tier_because": _tier_because(account),
         "credential": caller.credential,
         "model": given.model,
         "model_tier": model.tier,
@@ -64,11 +69,24 @@ async def explain(desk: Desk, given: Explain) -> Answer | Refusal:
     }
 
 
-def _ask(given: Explain, rulebook: Rulebook) -> Ask:
+def _ask(given: Explain, rulebook: Rulebook) -> Ask | Refusal:
     """The request that is asked about."""
     route = next((route for route in rulebook.routes if route.route_id == given.route), None)
+    if given.route is not None and route is None:
+        names = [route.route_id for route in rulebook.routes]
+        return not_found(f"There is no metered route {given.route!r}" + did_you_mean(given.route, names))
     units = units_of(given.unit) if given.unit or given.route else None
     return Ask(given.model, units, route.action if route else None, given.route)
+
+
+def _tier_because(account: Account) -> str:
+    """Where the tier of an account comes from."""
+    subscription = account.subscription
+    if subscription is None:
+        return "no subscription: the tier that the policy gives to pay-as-you-go accounts"
+    if account.plan is None:
+        return f"the subscription is {subscription.status}: the tier that the policy gives to pay-as-you-go accounts"
+    return f"the plan {account.plan.plan_id}, {subscription.status} until {iso(subscription.period_end)}"
 
 
 async def _caller(desk: Desk, given: Explain) -> Caller | Refusal:

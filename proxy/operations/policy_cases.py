@@ -1,7 +1,8 @@
 """Policy cases: what a policy is expected to decide, in YAML, tried on the same decision function as the gate.
 
 A file names callers and tries each of them on every model of the catalogue. What no case lists is expected to be
-refused: a rule that lets too much through is found by cases that were written before it.
+refused: a rule that lets too much through is found by cases that were written before it. Where rules ask about actions
+or routes, that is so for every route on its own.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from policies.pricing import to_credits, to_micro
 from policies.refusals import Refusal
 from policies.rulebook import Rulebook
 from policies.scope import Id, Name, Names, Patterns, Section
-from policies.terms import Funding
+from policies.terms import Funding, MeteredRoute
 from proxy.operations.imagined import CaseCaller, imagined
 
 
@@ -119,6 +120,8 @@ class Outcome:
     line: int
     caller: str
     model: str
+    request: str | None
+    """The route, or the action, where the outcome is about one."""
     expected: str
     decided: str
     rule: str | None
@@ -139,25 +142,48 @@ def run_cases(path: Path, rulebook: Rulebook) -> list[Outcome]:
         raise InvalidDocument(findings)
     callers = {name: imagined(caller, document.now) for name, caller in document.callers.items()}
     outcomes: list[Outcome] = []
-    listed: set[tuple[str, str]] = set()
+    listed: set[tuple[str, str, str | None]] = set()
     for index, case in enumerate(document.cases):
         line = source.positions["cases", index][0]
         for name in case.caller:
-            for model_key in _models(case.models, rulebook):
-                listed.add((name, model_key))
-                for ask in case.asks(model_key, rulebook):
-                    decision = evaluate(callers[name], ask, rulebook, case.now or document.now)
-                    problem = _problem(case, decision)
-                    expected = "allow" if case.allow else "deny"
-                    outcomes.append(_outcome(source.file, line, (name, model_key), expected, decision, True, problem))
+            for ask in (ask for key in _models(case.models, rulebook) for ask in case.asks(key, rulebook)):
+                listed.update((name, ask.model_key, occasion) for occasion in _listed_by(ask, rulebook))
+                decision = evaluate(callers[name], ask, rulebook, case.now or document.now)
+                expected = "allow" if case.allow else "deny"
+                place = _Place(source.file, line, name, expected, listed=True)
+                outcomes.append(place.outcome(ask, decision, _problem(case, decision)))
     for name, caller in callers.items():
-        line = source.key_positions["callers", name][0]
-        for model_key in sorted(rulebook.catalogue.models):
-            if (name, model_key) not in listed:
-                decision = evaluate(caller, Ask(model_key), rulebook, document.now)
+        place = _Place(source.file, source.key_positions["callers", name][0], name, "deny", listed=False)
+        for ask in _everything(rulebook):
+            if (name, ask.model_key, ask.route) not in listed:
+                decision = evaluate(caller, ask, rulebook, document.now)
                 problem = "allowed, and no case says so" if isinstance(decision, Allow) else None
-                outcomes.append(_outcome(source.file, line, (name, model_key), "deny", decision, False, problem))
+                outcomes.append(place.outcome(ask, decision, problem))
     return outcomes
+
+
+def _everything(rulebook: Rulebook) -> Iterator[Ask]:
+    """Every model; where rules ask about actions or routes, once for each route that leads to it."""
+    for model_key in sorted(rulebook.catalogue.models):
+        for route in _occasions(model_key, rulebook):
+            yield Ask(model_key, None, route.action, route.route_id) if route is not None else Ask(model_key)
+
+
+def _occasions(model_key: str, rulebook: Rulebook) -> Sequence[MeteredRoute | None]:
+    """The routes of a model as far as they make a difference; one None where they make none."""
+    if not any(rule.content.action or rule.content.route for rule in rulebook.rules.entries):
+        return [None]
+    app = rulebook.catalogue.models[model_key].app
+    return [route for route in rulebook.routes if route.app == app] or [None]
+
+
+def _listed_by(ask: Ask, rulebook: Rulebook) -> Iterator[str | None]:
+    """The routes that a case speaks of: its own, those of its action, or all of them."""
+    for route in _occasions(ask.model_key, rulebook):
+        if route is None:
+            yield None
+        elif ask.route in (None, route.route_id) and ask.action in (None, route.action):
+            yield route.route_id
 
 
 def _models(patterns: Sequence[str], rulebook: Rulebook) -> list[str]:
@@ -180,9 +206,16 @@ def _unknown_names(document: CasesFile, source: YamlSource, rulebook: Rulebook) 
                 message = f"no model of the catalogue fits {pattern!r}"
                 message += did_you_mean(pattern, rulebook.catalogue.models)
                 yield source.finding(("cases", index, effect, position), "unknown-model", message)
+        if case.route is not None and rulebook.routes and case.route not in (names := _route_ids(rulebook)):
+            message = f"unknown route {case.route!r}" + did_you_mean(case.route, names)
+            yield source.finding(("cases", index, "route"), "unknown-route", message)
         if case.rule is not None and case.rule not in rulebook.rules.by_id:
             message = f"unknown rule {case.rule!r}" + did_you_mean(case.rule, rulebook.rules.by_id)
             yield source.finding(("cases", index, "rule"), "unknown-rule", message)
+
+
+def _route_ids(rulebook: Rulebook) -> list[str]:
+    return [route.route_id for route in rulebook.routes]
 
 
 def _problem(case: Case, decision: Allow | Refusal) -> str | None:
@@ -206,20 +239,32 @@ def _rule_problem(case: Case, rule: object) -> str | None:
     return f"decided by the rule {rule}, not {case.rule}" if case.rule is not None and rule != case.rule else None
 
 
-def _outcome(
-    file: str,
-    line: int,
-    pair: tuple[str, str],
-    expected: str,
-    decision: Allow | Refusal,
-    listed: bool,
-    problem: str | None,
-) -> Outcome:
-    if isinstance(decision, Allow):
-        decided, rule, price = "allow", decision.rule, to_credits(decision.quote.credits)
-        return Outcome(file, line, *pair, expected, decided, rule, price, listed, problem)
-    named = decision.fields.get("rule")
-    return Outcome(file, line, *pair, expected, "deny", str(named) if named else None, None, listed, problem)
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an expectation stands."""
+
+    file: str
+    line: int
+    caller: str
+    expected: str
+    listed: bool
+
+    def outcome(self, ask: Ask, decision: Allow | Refusal, problem: str | None) -> Outcome:
+        allowed = isinstance(decision, Allow)
+        rule = decision.rule if isinstance(decision, Allow) else decision.fields.get("rule")
+        return Outcome(
+            self.file,
+            self.line,
+            self.caller,
+            ask.model_key,
+            ask.route or ask.action,
+            self.expected,
+            "allow" if allowed else "deny",
+            str(rule) if rule else None,
+            to_credits(decision.quote.credits) if isinstance(decision, Allow) else None,
+            self.listed,
+            problem,
+        )
 
 
 def untried_rules(outcomes: Iterable[Outcome], rulebook: Rulebook) -> list[str]:
@@ -229,5 +274,18 @@ def untried_rules(outcomes: Iterable[Outcome], rulebook: Rulebook) -> list[str]:
 
 
 def as_json(outcome: Outcome) -> Mapping[str, object]:
-    fields = ("file", "line", "caller", "model", "expected", "decided", "rule", "price", "listed", "passed", "problem")
+    fields = (
+        "file",
+        "line",
+        "caller",
+        "model",
+        "request",
+        "expected",
+        "decided",
+        "rule",
+        "price",
+        "listed",
+        "passed",
+        "problem",
+    )
     return {name: getattr(outcome, name) for name in fields}

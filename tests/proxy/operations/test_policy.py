@@ -171,3 +171,11 @@ def test_the_packaged_default_is_the_policy_without_files() -> None:
     assert (written.tiers, written.payg_tier) == (built_in.tiers, built_in.payg_tier)
     assert written.overflow_to_credits == built_in.overflow_to_credits
     assert [rule.content for rule in written.rules.entries] == [rule.content for rule in built_in.rules.entries]
+
+
+async def test_an_explanation_may_be_about_one_request(counter: Counter, ana: str) -> None:
+    """A route that there is not is told; the tier says where it comes from."""
+    await counter.refused("policy explain", Reason.NOT_FOUND, user=ana, model="video-generator:wan2.2", route="nowhere")
+    answer = await counter.do("policy explain", user=ana, model="video-generator:wan2.2", at="2026-01-17T12:00:00Z")
+    assert answer["tier_because"].startswith("no subscription")
+    assert (answer["rules"][0]["mode"], answer["passes"]) == ("enforce", True)
