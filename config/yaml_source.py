@@ -52,6 +52,8 @@ class YamlSource:
     positions: dict[PathKey, tuple[int, int]] = field(default_factory=dict, repr=False)
     key_positions: dict[PathKey, tuple[int, int]] = field(default_factory=dict, repr=False)
     findings: list[Finding] = field(default_factory=list)
+    text: str = field(default="", repr=False)
+    """As it was read, with the secrets."""
 
     def finding(self, path: PathKey, code: str, message: str, at_key: bool = False, offset: int = 0) -> Finding:
         """A finding at `path`, or at the nearest enclosing value that has a position; `offset` characters into it."""
@@ -110,7 +112,7 @@ def _shown(path: Path) -> str:
 
 def parse_yaml(file: str, text: str, environment: Mapping[str, str] | None = None) -> YamlSource:
     """The text as located data; see `read_yaml`."""
-    source = YamlSource(file, masked_lines(text))
+    source = YamlSource(file, masked_lines(text), text=text)
     if environment is not None:
         # In a flow mapping the braces of `${NAME}` would end a plain text. Stand-ins keep their places meanwhile.
         text = _REFERENCE.sub("$\ue000\\1\ue001", text)

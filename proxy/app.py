@@ -32,13 +32,14 @@ from proxy.metrics import Metrics
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.routing import Routes
 from proxy.pipeline.serve import Pipeline
-from proxy.rulebooks import Rulebooks, metered_routes
+from proxy.policy_reading import metered_routes
+from proxy.rulebooks import Rulebooks
 from proxy.services import Services
 from proxy.upstream import trust
 from proxy.upstream.client import Upstream
 from proxy.upstream.collector import UpstreamCollector
-from proxy.watching import watch
-from store import catalogue
+from proxy.watching import keep, watch
+from store import catalogue, policy_history
 from store.opening import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -121,8 +122,11 @@ async def farebox(
 async def _services(settings: LoadedSettings, store: Store, clock: Clock) -> Services:
     for_sale: Catalogue = await store.database.read(catalogue.load)
     routes = metered_routes(settings.values.routes)
-    rulebooks = Rulebooks(settings.policies_folder, for_sale, clock(), routes)
-    return Services(settings, store, rulebooks, Identifier(settings.values, store, clock), clock)
+    stored = await store.database.read(policy_history.latest)
+    rulebooks = Rulebooks(settings.policies_folder, for_sale, clock(), routes, stored)
+    services = Services(settings, store, rulebooks, Identifier(settings.values, store, clock), clock)
+    await keep(services, "files")
+    return services
 
 
 @asynccontextmanager

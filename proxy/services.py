@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,6 +24,8 @@ class Services:
     identifier: Identifier
     clock: Clock
     limiter: Limiter = field(default_factory=Limiter)
+    reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a policy is read and compiled: one at a time."""
 
     def now(self) -> datetime:
         return self.clock()

@@ -24,7 +24,8 @@ class AdminVerbs:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._desk = Desk(services.store, services.settings.values, self._rulebook, actor="admin")
+        folder = services.settings.policies_folder
+        self._desk = Desk(services.store, services.settings.values, self._rulebook, actor="admin", policies=folder)
 
     async def _rulebook(self) -> Rulebook:
         return self._services.rulebooks.current

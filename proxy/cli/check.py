@@ -126,7 +126,7 @@ def _settings(config: Path, report: Report) -> LoadedSettings | None:
 
 
 def _policies(folder: Path | None, at_hand: AtHand, settings: LoadedSettings | None, report: Report) -> str:
-    from proxy.rulebooks import compiled, doubts_of, metered_routes, read_policy
+    from proxy.policy_reading import compiled, doubts_of, metered_routes, read_policy
 
     routes = metered_routes(settings.values.routes) if settings is not None else None
     policy = read_policy(folder)

@@ -78,7 +78,7 @@ async def _run(invocation: Invocation, files: Sequence[Path], policies: Path | N
     from config.findings import InvalidDocument
     from proxy.cli.catalogues import packaged, stored
     from proxy.operations.policy_cases import run_cases
-    from proxy.rulebooks import load_rulebook, metered_routes
+    from proxy.policy_reading import load_rulebook, metered_routes
 
     if policies is not None:
         rulebook = load_rulebook(policies, (await packaged()).catalogue)
@@ -157,7 +157,7 @@ def diff(invocation: Invocation, candidate: Path) -> None:
 async def _both(invocation: Invocation, candidate: Path) -> tuple[Rulebook, Rulebook]:
     """The policy of the settings and the candidate, on the same catalogue."""
     from proxy.cli.catalogues import packaged, stored
-    from proxy.rulebooks import load_rulebook, metered_routes
+    from proxy.policy_reading import load_rulebook, metered_routes
 
     settings = invocation.settings()
     for_sale = (await stored(settings) or await packaged()).catalogue

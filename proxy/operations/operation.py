@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -49,6 +50,8 @@ class Desk:
     rulebook: Callable[[], Awaitable[Rulebook]]
     actor: str
     progress: Progress = silent
+    policies: Path | None = None
+    """The folder of policy files, where there is one."""
 
     def now(self) -> datetime:
         return self.store.clock()

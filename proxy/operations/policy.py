@@ -11,6 +11,7 @@ from policies.pricing import to_credits
 from policies.refusals import Refusal, iso
 from policies.rulebook import Rulebook
 from policies.terms import Credential, Funding
+from proxy.operations import policy_history
 from proxy.operations.arguments import Moment, Name, UnitTexts, units_of
 from proxy.operations.naming import named_user
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, not_found
@@ -154,4 +155,5 @@ OPERATIONS = (
     Operation("policy", "explain", "Tells why a user may or may not use a model, rule by rule, and what it costs.",
               "policy explain user-1001 video-generator:veo3 --unit duration_seconds=10",
               Explain, explain, positional=("user", "model"), passes="passes"),
+    *policy_history.OPERATIONS,
 )  # fmt: skip

@@ -22,7 +22,7 @@ from policies.terms import Catalogue
 from proxy.cli.catalogues import packaged
 from proxy.operations.imagined import CaseCaller
 from proxy.operations.policy_cases import Case, CasesFile
-from proxy.rulebooks import Routes, metered_routes
+from proxy.policy_reading import Routes, metered_routes
 from tests.docs.generator import generator
 from tests.docs.pages import Block, Terminal, blocks, examples, run_as_printed
 from tests.flows.house import EXAMPLES, SECRET

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from config.findings import Finding, InvalidDocument
 from policies.terms import MeteredRoute, UnitRange
-from proxy.rulebooks import compiled, doubts_of, read_policy
+from proxy.policy_reading import compiled, doubts_of, read_policy
 from tests.policies.samples import LADDER
 
 GOLDEN = Path(__file__).with_name("findings.md")

@@ -15,7 +15,7 @@ from policies.rulebook import Rulebook
 from policies.terms import Catalogue, MeteredRoute, UnitRange
 from proxy.cli.junit import junit
 from proxy.operations.policy_cases import run_cases, untried_rules
-from proxy.rulebooks import load_rulebook
+from proxy.policy_reading import load_rulebook
 from store import catalogue
 from store.opening import open_store
 from tests.proxy.operations.desk import Clock
