@@ -24,6 +24,7 @@ from pydantic import (
 from config.documents import read_document
 from config.extractors import Number, ProductSource, Settings, Source
 from config.findings import InvalidDocument, did_you_mean
+from config.policy_settings import Decisions
 from config.quantities import Address, Duration, ListenAddress, Size
 from config.routes import Identifier, Match, Route
 from config.secrets import HeaderSecret, Secret
@@ -149,6 +150,10 @@ class FareboxSettings(Settings):
     """SQLAlchemy URL, maybe with a password. A relative SQLite path counts from the folder of the settings file."""
     policies: str | None = None
     """Folder of policy files, watched; without one the tier ladder is in force."""
+    candidate: str | None = None
+    """Folder of a policy that is asked beside the one in force, and only counted and logged."""
+    decisions: Decisions = Decisions()
+    """The record of decisions."""
     identity: Identity
     """How callers prove who they are."""
     accounts: Accounts = Accounts()
@@ -180,6 +185,10 @@ class LoadedSettings:
     @property
     def policies_folder(self) -> Path | None:
         return self.folder / self.values.policies if self.values.policies is not None else None
+
+    @property
+    def candidate_folder(self) -> Path | None:
+        return self.folder / self.values.candidate if self.values.candidate is not None else None
 
     @property
     def database_url(self) -> str:

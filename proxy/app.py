@@ -24,6 +24,8 @@ from config.quantities import Address
 from config.settings import FareboxSettings, LoadedSettings
 from policies.terms import Catalogue
 from proxy.admin.app import build_admin
+from proxy.candidate import Candidate
+from proxy.decision_log import DecisionLog
 from proxy.identity.identifier import Identifier
 from proxy.listening import PublicServer
 from proxy.management.api import Management
@@ -108,13 +110,18 @@ async def farebox(
         }
         registry.register(UpstreamCollector(upstreams.values()))
         management = Management(services)
-        pipeline = Pipeline(services, Routes(settings.values.routes, upstreams), management, Recorder(metrics))
+        candidate = Candidate(settings.candidate_folder, metered_routes(settings.values.routes), metrics)
+        candidate.look(services.rulebooks.current.catalogue)
+        decisions = DecisionLog(settings, store, metrics, candidate)
+        await stack.enter_async_context(decisions.writing())
+        routes = Routes(settings.values.routes, upstreams)
+        pipeline = Pipeline(services, routes, management, Recorder(metrics), decisions)
         stack.push_async_callback(pipeline.close)
         await store.ledger.expire_overdue(clock())
         await stack.enter_async_context(_serving(pipeline, settings.values, public))
         if admin is not None:
             await stack.enter_async_context(_serving_admin(build_admin(services, metrics), admin))
-        watcher = asyncio.create_task(watch(services), name="watcher")
+        watcher = asyncio.create_task(watch(services, candidate), name="watcher")
         stack.callback(watcher.cancel)
         yield Farebox(services, _address(public), _address(admin) if admin is not None else None)
 

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from config.findings import Finding
+from proxy.candidate import Candidate
 from proxy.services import Services
 from store import catalogue, policy_history
 from store.engine import StoreUnavailable
@@ -29,7 +30,7 @@ NODE = f"{socket.gethostname()}:{os.getpid()}"
 log = logging.getLogger(__name__)
 
 
-async def watch(services: Services) -> None:
+async def watch(services: Services, candidate: Candidate) -> None:
     """Runs until it is cancelled. Trouble with the store or the files is logged, and tried again."""
     reporter = Reporter(services)
     while True:
@@ -37,6 +38,7 @@ async def watch(services: Services) -> None:
             await reporter.report()
             await asyncio.sleep(INTERVAL_S)
             await _look(services)
+            await asyncio.to_thread(candidate.look, services.rulebooks.current.catalogue)
         except StoreUnavailable as error:
             log.warning("cannot look for changes of the catalogue: %s", error)
             await asyncio.sleep(INTERVAL_S)

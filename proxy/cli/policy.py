@@ -12,13 +12,16 @@ import click
 
 from proxy.cli.failures import REFUSED
 from proxy.cli.invocation import Invocation, common, example
-from proxy.cli.output import show, terminal
+from proxy.cli.output import progress_bar, show, terminal
 from proxy.cli.verbs import Noun
 
 if TYPE_CHECKING:
     from config.findings import Finding
     from policies.rulebook import Rulebook
     from proxy.operations.policy_cases import Outcome
+
+MAX_REPLAYED = 1_000_000
+REPLAY_PAGE = 5_000
 
 policy = Noun(
     "policy",
@@ -139,12 +142,18 @@ def _cell(outcomes: Sequence[Outcome]) -> str:
 @policy.command("diff", epilog=example("policy diff policies-new/"))
 @click.argument("candidate", type=click.Path(exists=True, file_okay=False, path_type=Path),
                 help="The folder of the policy that may be put in force.")  # fmt: skip
+@click.option("--recorded", type=click.IntRange(1, MAX_REPLAYED), metavar="NUMBER",
+              help="Decide so many of the latest decisions again, instead of trying kinds of callers.")  # fmt: skip
 @common
-def diff(invocation: Invocation, candidate: Path) -> None:
+def diff(invocation: Invocation, candidate: Path, recorded: int | None) -> None:
     """Shows what another policy would decide differently from the one that the settings name.
 
-    Every kind of caller that one of the two policies tells apart is tried on every model.
+    Every kind of caller that one of the two policies tells apart is tried on every model; or, with --recorded, what was
+    decided about real requests is compared with what the other policy decides about them.
     """
+    if recorded is not None:
+        show(asyncio.run(_replayed(invocation, candidate, recorded)), invocation.json)
+        return
     before, after = asyncio.run(_both(invocation, candidate))
     from config.clock import utc_now
     from proxy.operations.policy_diff import diff as flips
@@ -152,6 +161,30 @@ def diff(invocation: Invocation, candidate: Path) -> None:
     found = [flip.as_json() for flip in flips(before, after, utc_now())]
     counts = {"before": before.revision, "after": after.revision, "differences": len(found)}
     show({**counts, "decisions": found}, invocation.json)
+
+
+async def _replayed(invocation: Invocation, candidate: Path, count: int) -> dict[str, Any]:
+    from proxy.cli.desk import open_desk
+    from proxy.operations.policy_replay import replay
+    from proxy.policy_reading import load_rulebook, metered_routes
+    from store import catalogue, decisions
+
+    settings = invocation.settings()
+    with progress_bar(invocation.json) as progress:
+        async with open_desk(settings) as desk:
+            for_sale = await desk.store.database.read(catalogue.load)
+            rulebook = load_rulebook(candidate, for_sale, metered_routes(settings.values.routes))
+            rows: list[dict[str, Any]] = []
+            while len(rows) < count:
+                limit, before = min(count - len(rows), REPLAY_PAGE), rows[-1]["id"] if rows else None
+                page = await desk.store.database.read(
+                    lambda connection: decisions.page(connection, before=before, limit=limit)  # noqa: B023
+                )
+                rows += page
+                progress("reading decisions", len(rows), count)
+                if len(page) < limit:
+                    break
+    return {"candidate": rulebook.revision, **replay(rows, rulebook).as_json()}
 
 
 async def _both(invocation: Invocation, candidate: Path) -> tuple[Rulebook, Rulebook]:

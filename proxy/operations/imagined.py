@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
 from policies.callers import Account, Caller
+from policies.recorded import subscription_of
 from policies.scope import Name, Names, Patterns, Section
-from policies.subscription import Status, Subscription
-from policies.terms import AccountId, AccountKind, Credential, Cycle, Plan, Tier, UserId
+from policies.terms import AccountId, AccountKind, Credential, Tier, UserId
 
 
 class CaseCaller(Section):
@@ -42,32 +42,8 @@ def imagined(given: CaseCaller, now: datetime) -> Caller:
         kind=AccountKind.TEAM if given.team is not None else AccountKind.USER,
         tags=frozenset(given.tags),
         frozen=given.frozen,
-        subscription=_subscription(Tier(given.tier), now) if given.tier is not None else None,
+        subscription=subscription_of(Tier(given.tier), now) if given.tier is not None else None,
     )
     return Caller(
         UserId(given.user), account, given.credential, models=tuple(given.models), roles=frozenset(given.roles)
     )
-
-
-def _subscription(tier: Tier, now: datetime) -> Subscription:
-    """Active at `now`, to a plan that is nothing but its tier."""
-    plan = Plan(
-        version_id=1,
-        plan_id=f"any-{tier}-plan",
-        version=1,
-        tier=tier,
-        name=f"any plan of the tier {tier}",
-        description="",
-        price=0,
-        currency="",
-        cycle=Cycle.MONTHLY,
-        daily_quota=0,
-        monthly_quota=None,
-        max_model_tier=tier,
-        features={},
-        active=True,
-        order=0,
-        created_at=now,
-    )
-    end = now + timedelta(days=1)
-    return Subscription(1, AccountId(1), plan, Status.ACTIVE, now, now, now, end)

@@ -8,6 +8,7 @@ never decided from memory alone: whoever has just subscribed is not told to subs
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from policies.callers import Caller
 from policies.evaluate import Allow, Ask, evaluate
@@ -38,41 +39,58 @@ async def identify(incoming: Incoming, services: Services, *, fresh: bool = Fals
     return await services.identifier.identify(*credentials, fresh=fresh)
 
 
-async def reserve(asked: Asked, caller: Caller | Refusal, services: Services) -> Held | Refusal:
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What came of a request: the hold, or why there is none; with the decision, on whom it was, and by which policy.
+
+    `decided` is None where it did not come to a decision.
+    """
+
+    outcome: Held | Refusal
+    caller: Caller | None = None
+    decided: Allow | Refusal | None = None
+    revision: str = ""
+
+
+async def reserve(asked: Asked, caller: Caller | Refusal, services: Services) -> Reserved:
     """The quote, taken aside for a caller whom policy allows and whose limits have room."""
     fresh, passing, held = False, None, None
     try:
         for _ in range(ATTEMPTS):
             if isinstance(caller, Refusal):
-                return caller
+                return Reserved(caller)
             rulebook = services.rulebooks.current
             allow = decide(asked, caller, rulebook, services)
             if isinstance(allow, Allow):
                 # What is over a limit now is so for fresh eyes as well, or will be let through a moment later.
                 passing = services.limiter.admit(allow.limits, caller, services.now())
                 if isinstance(passing, Refusal):
-                    return passing
+                    return Reserved(passing, caller, allow, rulebook.revision)
                 admitted = Admitted(asked, caller, allow, rulebook, passing)
                 outcome = await services.store.ledger.reserve(_verb(admitted, services))
                 if outcome is not Refused.STALE:
                     held = _held(admitted, outcome)
-                    return held
+                    return Reserved(held, caller, allow, rulebook.revision)
                 passing.undo()
             elif fresh:
-                return allow
+                return Reserved(allow, caller, allow, rulebook.revision)
             caller, fresh = await identify(asked.routed.incoming, services, fresh=True), True
-        return store_unavailable()
+        return Reserved(store_unavailable())
     finally:
         if isinstance(passing, Pass) and not isinstance(held, Held):
             passing.leave()
 
 
+def ask_of(asked: Asked) -> Ask:
+    """The request as policies see it."""
+    route = asked.routed.route.settings
+    return Ask(asked.model_key, asked.units, route.action or route.id, route.id)
+
+
 def decide(asked: Asked, caller: Caller, rulebook: Rulebook, services: Services) -> Allow | Refusal:
     """The decision of the policy. A fault in it is never a reason to let a call through."""
-    route = asked.routed.route.settings
-    ask = Ask(asked.model_key, asked.units, route.action or route.id, route.id)
     try:
-        return evaluate(caller, ask, rulebook, services.now())
+        return evaluate(caller, ask_of(asked), rulebook, services.now())
     except Exception:
         log.exception("policy %s could not be evaluated for %s", rulebook.revision, asked.routed.incoming.id_text)
         return policy_error()
