@@ -74,11 +74,13 @@ class Ground:
 
     def routes_of(self, scope: Scope) -> list[MeteredRoute]:
         """The routes on which an entry may be about a call."""
+        if not self.routes:
+            return []
         selects = selector(scope).selects
         apps = {model.app for model in self.catalogue.models.values() if selects(model)}
         return [
             route
-            for route in self.routes or ()
+            for route in self.routes
             if route.app in apps
             and (scope.route is None or route.route_id in scope.route)
             and (scope.action is None or route.action in scope.action)

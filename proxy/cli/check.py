@@ -103,6 +103,9 @@ async def _check(config: Path, seeds: tuple[Path, ...]) -> Report:
     at_hand = at_hand or await catalogues.packaged()
 
     report.look("policies", lambda: _policies(folder, at_hand, settings, report))
+    candidate = settings.candidate_folder if settings else None
+    if candidate is not None:
+        report.look("candidate", lambda: _policies(candidate, at_hand, settings, report))
     report.look("seeds", lambda: _seeds(folder, seeds))
     return report
 

@@ -94,3 +94,11 @@ def test_an_outdated_schema_is_a_finding(console: Console) -> None:
     (finding,) = console.json("check", code=1)["findings"]
     assert finding["code"] == "schema-outdated"
     assert "farebox migrate" in finding["message"]
+
+
+def test_a_candidate_is_checked_like_the_policy(bare: Console) -> None:
+    """Its findings are told before it is asked for the first time."""
+    (bare.folder / "next").mkdir()
+    (bare.folder / "next" / "main.yaml").write_text("version: 1\nrules: [{id: a, alow: use}]\n")
+    bare.config.write_text(bare.config.read_text() + "candidate: next/\n")
+    assert "unknown-key" in _codes(bare.json("check", code=1))
