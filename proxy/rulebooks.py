@@ -133,6 +133,10 @@ class Rulebooks:
             log.error("policy not changed, the last good one stays in force:\n%s", error)
             self._recompile(catalogue, now)
             return error.findings
+        except BaseException:
+            # Not a fault of the files: they are tried again at the next look.
+            self._fingerprint = ""
+            raise
         self._policy, self._findings, self._rolled_back = policy, (), self._overrules(stored)
         for doubt in doubts_of(policy, rulebook):
             log.warning("%s", doubt)

@@ -38,7 +38,9 @@ async def watch(services: Services, candidate: Candidate) -> None:
             await reporter.report()
             await asyncio.sleep(INTERVAL_S)
             await _look(services)
-            await asyncio.to_thread(candidate.look, services.rulebooks.current.catalogue)
+            # Under the same lock: two threads that compile at once have Python parse in both, which 3.11.7 cannot.
+            async with services.reloading:
+                await asyncio.to_thread(candidate.look, services.rulebooks.current.catalogue)
         except StoreUnavailable as error:
             log.warning("cannot look for changes of the catalogue: %s", error)
             await asyncio.sleep(INTERVAL_S)

@@ -293,3 +293,20 @@ def test_files_are_put_in_force_when_they_have_come_to_rest(rulebooks: Rulebooks
     assert not rulebooks.settled()
     assert rulebooks.settled()
     assert rulebooks.changed_on_disk()
+
+
+def test_a_fault_of_ours_is_tried_again(rulebooks: Rulebooks, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that could not be compiled for another reason than their own count as changed until they are."""
+
+    def broken(*_: object) -> None:
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    (folder / "main.yaml").write_text(CLOSED)
+    monkeypatch.setattr("proxy.rulebooks.compiled", broken)
+    with pytest.raises(SystemError):
+        rulebooks.reload(LADDER, LATER)
+    assert passes(rulebooks.current)
+    assert rulebooks.changed_on_disk()
+    monkeypatch.undo()
+    assert rulebooks.reload(LADDER, LATER) == ()
+    assert not passes(rulebooks.current)
