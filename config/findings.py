@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +23,21 @@ class Finding:
     code: str
     message: str
     source: str = ""
+    severity: Literal["error", "warning"] = "error"
+    """A warning is a doubt: it keeps nothing from being put in force."""
 
     def __str__(self) -> str:
-        head = f"{self.file}:{self.line}:{self.column}: {self.code}: {self.message}"
+        mark = "" if self.is_error else "warning: "
+        head = f"{self.file}:{self.line}:{self.column}: {mark}{self.code}: {self.message}"
         if not self.source:
             return head
         # A tab stays a tab, so that the caret stands below its place however wide tabs are shown.
         before = "".join("\t" if character == "\t" else " " for character in self.source[: self.column - 1])
         return f"{head}\n{self.line:5d} | {self.source}\n{'':5s} | {before.ljust(self.column - 1)}^"
+
+    @property
+    def is_error(self) -> bool:
+        return self.severity == "error"
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)

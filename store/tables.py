@@ -1,4 +1,4 @@
-"""Every table, in SQLAlchemy Core; those of subscriptions are in `store.subscription_tables`. The migrations in
+"""Every table, in SQLAlchemy Core; those of subscriptions and policies are in files of their own. The migrations in
 `store.migrations` build exactly these; a test compares them.
 
 Amounts are BIGINT: credits in micro-credits, quota in units, money in minor units. Moments are BIGINT microseconds
@@ -12,6 +12,7 @@ from sqlalchemy import CheckConstraint, Column, ForeignKey, Table, Text, UniqueC
 
 from store.columns import Id, Json, Moment, metadata
 from store.ledger_tables import credit_grants, holds, ledger_entries
+from store.policy_tables import decisions, policy_nodes, policy_revisions
 from store.quota_table import quota_windows
 from store.subscription_tables import payments, subscription_events, subscriptions
 from store.usage_tables import archived_usage, usage_archives, usage_daily, usage_events
@@ -23,6 +24,7 @@ __all__ = [
     "archived_usage",
     "counters",
     "credit_grants",
+    "decisions",
     "holds",
     "leases",
     "ledger_entries",
@@ -31,6 +33,8 @@ __all__ = [
     "payments",
     "plan_versions",
     "plans",
+    "policy_nodes",
+    "policy_revisions",
     "quota_windows",
     "subscription_events",
     "subscriptions",

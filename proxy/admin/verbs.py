@@ -25,8 +25,14 @@ class AdminVerbs:
     def __init__(self, services: Services) -> None:
         self._services = services
         settings = services.settings
-        folder = settings.archive_folder
-        self._desk = Desk(services.store, settings.values, self._rulebook, actor="admin", archive_folder=folder)
+        self._desk = Desk(
+            services.store,
+            settings.values,
+            self._rulebook,
+            actor="admin",
+            archive_folder=settings.archive_folder,
+            policies=settings.policies_folder,
+        )
 
     async def _rulebook(self) -> Rulebook:
         return self._services.rulebooks.current

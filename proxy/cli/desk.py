@@ -22,8 +22,17 @@ async def open_desk(settings: LoadedSettings, progress: Progress = silent) -> As
 
         async def rulebook() -> Rulebook:
             # Casbin is needed by two verbs of forty.
-            from proxy.rulebooks import load_rulebook
+            from proxy.policy_reading import load_rulebook, metered_routes
 
-            return load_rulebook(settings.policies_folder, await store.database.read(catalogue.load))
+            for_sale, routes = await store.database.read(catalogue.load), metered_routes(settings.values.routes)
+            return load_rulebook(settings.policies_folder, for_sale, routes)
 
-        yield Desk(store, settings.values, rulebook, "operator", progress, settings.archive_folder)
+        yield Desk(
+            store,
+            settings.values,
+            rulebook,
+            actor="operator",
+            progress=progress,
+            archive_folder=settings.archive_folder,
+            policies=settings.policies_folder,
+        )

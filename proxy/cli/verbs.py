@@ -54,6 +54,9 @@ subscriptions = Noun(
 )
 holds = Noun("holds", "Holds: what requests have reserved.", ["holds list --account user-1001"])
 usage = Noun("usage", "Usage: what was used and charged.", ["usage list --account user-1001"])
+decisions = Noun(
+    "decisions", "Decisions on metered requests: what was allowed and refused, and why.", ["decisions tail --refused"]
+)
 
 
 def verb_command(operation: Operation[Any]) -> click.Command:

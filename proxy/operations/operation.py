@@ -51,6 +51,8 @@ class Desk:
     actor: str
     progress: Progress = silent
     archive_folder: Path | None = None
+    policies: Path | None = None
+    """The folder of policy files, where there is one."""
 
     def now(self) -> datetime:
         return self.store.clock()

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from policies.evaluate import Allow, evaluate
-from policies.rulebook import Rulebook
+from policies.evaluate import Allow, Ask, evaluate
+from policies.rulebook import Rulebook, Section
+from policies.selection import asked_of
 from policies.terms import Credential
-from proxy.operations.policy_cases import CaseCaller, imagined
+from proxy.operations.imagined import CaseCaller, imagined
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def diff(before: Rulebook, after: Rulebook, now: datetime) -> list[Flip]:
     for name, kind in kinds_of_callers(before, after).items():
         caller = imagined(kind, now)
         for model_key in sorted({*before.catalogue.models, *after.catalogue.models}):
-            old, new = (_decision(evaluate(caller, model_key, {}, rulebook, now)) for rulebook in (before, after))
+            old, new = (_decision(evaluate(caller, Ask(model_key), rulebook, now)) for rulebook in (before, after))
             if (old.allowed, old.fundings) != (new.allowed, new.fundings):
                 flips.append(Flip(name, model_key, old, new))
     return flips
@@ -71,7 +73,7 @@ def _decision(answer: object) -> Decision:
 def kinds_of_callers(*rulebooks: Rulebook) -> Mapping[str, CaseCaller]:
     """One caller for each tier, alone and with each trait that a rule mentions, by a name for people."""
     tiers = list(dict.fromkeys(tier for rulebook in rulebooks for tier in rulebook.tiers))
-    mentioned = sorted(frozenset().union(*(rulebook.mentioned for rulebook in rulebooks)))
+    mentioned = sorted(frozenset().union(*(mentioned_by(rulebook) for rulebook in rulebooks)))
     kinds: dict[str, CaseCaller] = {}
     for tier in (None, *tiers):
         plain = CaseCaller() if tier is None else CaseCaller(tier=tier)
@@ -82,11 +84,23 @@ def kinds_of_callers(*rulebooks: Rulebook) -> Mapping[str, CaseCaller]:
     return kinds
 
 
+def mentioned_by(rulebook: Rulebook) -> frozenset[str]:
+    """What the entries of a policy ask about callers, their tier aside, as `kind=value`."""
+    sections: tuple[Section[Any], ...] = (rulebook.rules, rulebook.exemptions, rulebook.limits)
+    asking = [entry.content.who for section in sections for entry in section.entries]
+    asking += [who.not_ for who in asking if who.not_ is not None]
+    return frozenset(f"{kind}={value}" for who in asking for kind, values in asked_of(who) for value in values or ())
+
+
 def _variants(mentioned: list[str]) -> Iterator[tuple[str, dict[str, object]]]:
     for trait in mentioned:
         kind, _, value = trait.partition("=")
         if kind == "tag":
             yield f"tag {value}", {"tags": [value]}
+        elif kind == "role":
+            yield f"role {value}", {"roles": [value]}
+        elif kind == "team" and value.isdecimal():
+            yield f"team {value}", {"team": value}
         elif kind == "user":
             yield f"user {value}", {"user": value}
         elif kind == "credential" and value != Credential.JWT:

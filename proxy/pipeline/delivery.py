@@ -164,7 +164,7 @@ class Delivery:
         left: ClientLeft | None = None
         async with self._ended_by(held, aborted), self._recorder.streaming():
             try:
-                response = await begin(incoming, answer, settlement.funding_headers(held.hold))
+                response = await begin(incoming, answer, self._reserved(held))
                 await pump(incoming, answer, response, reader, lease)
             except ClientLeft as error:
                 if held.admitted.asked.routed.route.settings.job is None:
@@ -198,10 +198,15 @@ class Delivery:
         the ledger ends the hold when it can, or its deadline does.
         """
         try:
-            return settlement.headers_of(await ending)
+            return settlement.headers_of(await ending) + settlement.notice_headers(held)
         except StoreUnavailable as error:
             log.error("hold %s could not be ended yet: %s", id_text(held.hold.hold_id), error)
-            return settlement.funding_headers(held.hold)
+            return self._reserved(held)
+
+    @staticmethod
+    def _reserved(held: Held) -> HeaderList:
+        """What the client is told of a hold that is still open."""
+        return settlement.funding_headers(held.hold) + settlement.notice_headers(held)
 
     async def _end(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> Hold | Ended | Refused:
         """Settle a complete answer, or bind its hold to the job that it has accepted."""

@@ -16,6 +16,7 @@ from time import perf_counter
 from aiohttp import web
 
 from policies.refusals import Reason, Refusal, account_frozen, store_unavailable
+from proxy.decision_log import Call, DecisionLog
 from proxy.errors import STATUS, Answer, answer_to
 from proxy.management.api import Management
 from proxy.management.endpoint import Endpoint
@@ -28,7 +29,7 @@ from proxy.pipeline.extraction import RequestParts, extract
 from proxy.pipeline.receiving import receive
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import Truncated, write_answer
-from proxy.pipeline.reservation import identify, reserve
+from proxy.pipeline.reservation import Reserved, ask_of, identify, reserve
 from proxy.pipeline.routing import Routes
 from proxy.services import Services
 from proxy.upstream.client import UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
@@ -41,11 +42,19 @@ log = logging.getLogger(__name__)
 class Pipeline:
     """Serves the requests of one process."""
 
-    def __init__(self, services: Services, routes: Routes, management: Management, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        services: Services,
+        routes: Routes,
+        management: Management,
+        recorder: Recorder,
+        decisions: DecisionLog,
+    ) -> None:
         self._services = services
         self._routes = routes
         self._management = management
         self._recorder = recorder
+        self._decisions = decisions
         self._delivery = Delivery(services, recorder)
 
     async def close(self) -> None:
@@ -106,11 +115,26 @@ class Pipeline:
         if isinstance(asked, Refusal):
             return asked
         started = perf_counter()
-        held = await reserve(asked, caller, self._services)
+        reserved = await reserve(asked, caller, self._services)
         self._recorder.reserving(perf_counter() - started)
+        self._log(routed.incoming, asked, reserved)
+        held = reserved.outcome
         if isinstance(held, Refusal):
             return held
-        return await self._delivery.metered(held)
+        self._recorder.noticed(held)
+        with held.admitted.passing.held():
+            return await self._delivery.metered(held)
+
+    def _log(self, incoming: Incoming, asked: Asked, reserved: Reserved) -> None:
+        """Into the decision log; never a reason for a request to fail."""
+        if reserved.caller is None or reserved.decided is None:
+            return
+        refusal = reserved.outcome if isinstance(reserved.outcome, Refusal) else None
+        call = Call(incoming.id, reserved.caller, ask_of(asked), reserved.revision, self._services.now())
+        try:
+            self._decisions.add(call, reserved.decided, refusal)
+        except Exception:
+            log.exception("the decision on request %s could not be recorded", incoming.id_text)
 
     async def _resolve(self, routed: Routed) -> Asked | Refusal:
         """The model and the units that the request asks for."""

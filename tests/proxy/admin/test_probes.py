@@ -48,6 +48,7 @@ async def test_ready_says_what_it_stands_on(admin: Admin) -> None:
         "revision": admin.services.rulebooks.current.revision,
         "loaded_at": "2026-01-15T10:30:00.000Z",
         "using_last_good": False,
+        "rolled_back": False,
         "findings": [],
     }
 

@@ -13,6 +13,7 @@ from config.routes import Route
 from policies.evaluate import Allow
 from policies.holds import HoldState
 from policies.terms import MICRO, AccountId, Funding, HoldId, Price
+from proxy.limiting import Limiter, Pass
 from proxy.pipeline.exchange import Admitted, Asked, Body, Held, Incoming, Routed
 from proxy.pipeline.routing import CompiledRoute
 from proxy.pipeline.settlement import abort_verb, credits_text, funding_headers, headers_of, measure, settle_verb
@@ -43,7 +44,7 @@ def held(
     allow = decide(rulebook, caller(), "shop:m", units)
     assert isinstance(allow, Allow), allow
     hold = Hold(HoldId(7), AccountId(1), funding, allow.quote.credits, 50)
-    return Held(Admitted(asked, caller(), allow, rulebook), hold, 0.0)
+    return Held(Admitted(asked, caller(), allow, rulebook, Pass(Limiter(), (), (), {})), hold, 0.0)
 
 
 # Measured.
