@@ -79,10 +79,11 @@ class BadCondition(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A condition that has been checked. `names` are those that it asks about."""
+    """A condition that has been checked. `names` are those that it asks about, `texts` those that it compares with."""
 
     text: str
     names: frozenset[str]
+    texts: frozenset[str]
     holds: Hold
 
     @property
@@ -105,7 +106,7 @@ def parse(text: str, units: frozenset[str] | None) -> When:
     holds = reader.truth(tree, 0)
     if not reader.names:
         raise BadCondition("the condition asks about nothing; leave `when` out for always", 0)
-    return When(text, frozenset(reader.names), holds)
+    return When(text, frozenset(reader.names), frozenset(reader.texts), holds)
 
 
 class _Reader:
@@ -115,6 +116,7 @@ class _Reader:
         self._text = text
         self._units = units
         self.names: set[str] = set()
+        self.texts: set[str] = set()
 
     def _refuse(self, node: ast.AST, message: str, found: str = "", names: tuple[str, ...] = ()) -> NoReturn:
         # The parser counts in bytes of UTF-8.
@@ -211,6 +213,7 @@ class _Reader:
         if isinstance(value, bool):
             return TRUTH, constantly(known(value))
         if isinstance(value, str):
+            self.texts.add(value)
             return TEXT, constantly(known(value))
         if isinstance(value, int | float):
             # As it is written: a float would have lost digits.

@@ -1,19 +1,24 @@
 """A call and its caller as plain data, to be kept with the decision and decided again later.
 
 What is kept is what policies can ask about, and nothing else: no token, no e-mail, no body. With `masked` the user id
-is a digest, which is the same for the same user, and which no rule about users can fit.
+is a digest, which is the same for the same user. A policy names the users it asks about, so whoever decides again with
+it finds out by their digests which of them a caller was, if any (`users_named_in`): what it decides is what it would
+have decided.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from policies.callers import Account, Caller
+from policies.conditions import When
 from policies.evaluate import Ask
+from policies.rulebook import Rulebook
+from policies.scope import Who
 from policies.subscription import Status, Subscription
 from policies.terms import AccountId, AccountKind, Credential, Cycle, Plan, Tier, UserId
 
@@ -42,8 +47,25 @@ def digest(user_id: str) -> str:
     return "sha256:" + hashlib.sha256(user_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
-def caller_of(kept: Kept, now: datetime) -> Caller:
-    """The caller that was kept; its subscription is nothing but its tier."""
+def users_named_in(rulebook: Rulebook) -> dict[str, str]:
+    """The users that a policy asks about, by their digests."""
+    asked: list[tuple[Who, When | None]] = [(entry.content.who, entry.when) for entry in rulebook.rules.entries]
+    asked += [(entry.content.who, entry.when) for entry in rulebook.exemptions.entries]
+    asked += [(entry.content.who, entry.when) for entry in rulebook.limits.entries]
+    return {digest(name): name for who, when in asked for name in _users_in(who, when)}
+
+
+def _users_in(who: Who, when: When | None) -> Iterable[str]:
+    """A condition may compare the user with any of its texts."""
+    yield from who.user or ()
+    if who.not_ is not None:
+        yield from who.not_.user or ()
+    if when is not None:
+        yield from when.texts
+
+
+def caller_of(kept: Kept, now: datetime, users: Mapping[str, str]) -> Caller:
+    """The caller that was kept; its subscription is nothing but its tier. `users` are those of `users_named_in`."""
     subscription = subscription_of(Tier(kept["tier"]), now) if kept["tier"] is not None else None
     account = Account(
         AccountId(kept["account"]),
@@ -54,7 +76,7 @@ def caller_of(kept: Kept, now: datetime) -> Caller:
         subscription,
     )
     return Caller(
-        UserId(kept["user"]),
+        UserId(users.get(kept["user"], kept["user"])),
         account,
         Credential(kept["credential"]),
         models=tuple(kept["models"]),

@@ -41,7 +41,7 @@ from proxy.services import Services
 from proxy.upstream import trust
 from proxy.upstream.client import Upstream
 from proxy.upstream.collector import UpstreamCollector
-from proxy.watching import keep, watch
+from proxy.watching import keep_first, watch
 from store import catalogue, policy_history
 from store.opening import Store, open_store
 
@@ -137,7 +137,7 @@ async def _services(settings: LoadedSettings, store: Store, clock: Clock) -> Ser
     stored = await store.database.read(policy_history.latest)
     rulebooks = Rulebooks(settings.policies_folder, for_sale, clock(), routes, stored)
     services = Services(settings, store, rulebooks, Identifier(settings.values, store, clock), clock)
-    await keep(services, "files")
+    await keep_first(services, stored)
     return services
 
 

@@ -16,8 +16,10 @@ from typing import Any
 from config.findings import Finding
 from proxy.candidate import Candidate
 from proxy.services import Services
-from store import catalogue, policy_history
+from store import audit, catalogue, policy_history
+from store.audit import Act, Outcome, Result
 from store.engine import StoreUnavailable
+from store.policy_history import StoredPolicy
 
 INTERVAL_S = 1.0
 """Between two looks: people do not notice it, and reading a few small files a second costs nothing."""
@@ -26,6 +28,8 @@ REPORT_EVERY = timedelta(seconds=30)
 """How often a process says again what it has said: a tenth of the time after which it is forgotten."""
 
 NODE = f"{socket.gethostname()}:{os.getpid()}"
+ITSELF = "farebox"
+"""In the audit log, who has done what nobody asked for: a file was saved, a policy was rolled back elsewhere."""
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +62,11 @@ async def _look(services: Services) -> None:
         await reload(services)
 
 
-async def reload(services: Services) -> tuple[Finding, ...]:
+async def reload(services: Services, by: str = ITSELF, place: str = NODE) -> tuple[Finding, ...]:
     """Put what is on disk and in the catalogue in force; returns what is wrong with it, and then nothing changed.
 
-    Compiled in a thread, so that requests go on by the old policy meanwhile.
+    Compiled in a thread, so that requests go on by the old policy meanwhile. `by` and `place` tell who has asked for
+    it, and from where.
     """
     async with services.reloading:
         database, rulebooks = services.store.database, services.rulebooks
@@ -71,7 +76,32 @@ async def reload(services: Services) -> tuple[Finding, ...]:
         # Only what is new: two nodes with different files would else write in turns for ever.
         if not findings and rulebooks.current is not before:
             await keep(services, "files")
+        await _note(services, Act(by, place, "policy reload", {}), before.revision, findings)
         return findings
+
+
+async def _note(services: Services, act: Act, before: str, findings: tuple[Finding, ...]) -> None:
+    """Into the audit log: what somebody has asked for, and of what this process does by itself, what makes a change."""
+    after = services.rulebooks.current.revision
+    if act.actor == ITSELF and after == before and not findings:
+        return
+    outcome = Outcome.REFUSED if findings else Outcome.DONE
+    # The first line of each says what and where; the others quote the file.
+    wrong = "; ".join(str(finding).partition("\n")[0] for finding in findings)
+    result = Result(outcome, wrong or None, before, after)
+    try:
+        await services.store.database.write(audit.note, act, result, services.now())
+    except StoreUnavailable as error:
+        log.error("not in the audit log, %s %s by %s: %s", act.operation, result, act.actor, error)
+
+
+async def keep_first(services: Services, stored: StoredPolicy | None) -> None:
+    """The policy of a start, where it is another one than the last that was in force."""
+    await keep(services, "files")
+    before, after = stored.revision if stored is not None else None, services.rulebooks.current.revision
+    if stored is None or not services.rulebooks.knows_stored(stored.number):
+        act = Act(ITSELF, NODE, "policy start", {})
+        await services.store.database.write(audit.note, act, Result(Outcome.DONE, None, before, after), services.now())
 
 
 async def keep(services: Services, origin: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Table, Text, UniqueConstraint
 
+from store.audit_tables import audit_entries, audit_outcomes
 from store.columns import Id, Json, Moment, metadata
 from store.ledger_tables import credit_grants, holds, ledger_entries
 from store.policy_tables import decisions, policy_nodes, policy_revisions
@@ -22,6 +23,8 @@ __all__ = [
     "api_keys",
     "apps",
     "archived_usage",
+    "audit_entries",
+    "audit_outcomes",
     "counters",
     "credit_grants",
     "decisions",

@@ -9,6 +9,7 @@ from config.clock import utc_now
 from config.settings import LoadedSettings
 from policies.rulebook import Rulebook
 from policies.spending import order_of
+from proxy.operations.auditing import command_line
 from proxy.operations.operation import Desk, Progress, silent
 from store import catalogue
 from store.opening import open_store
@@ -35,4 +36,5 @@ async def open_desk(settings: LoadedSettings, progress: Progress = silent) -> As
             progress=progress,
             archive_folder=settings.archive_folder,
             policies=settings.policies_folder,
+            place=command_line(),
         )

@@ -57,6 +57,7 @@ usage = Noun("usage", "Usage: what was used and charged.", ["usage list --accoun
 decisions = Noun(
     "decisions", "Decisions on metered requests: what was allowed and refused, and why.", ["decisions tail --refused"]
 )
+audit = Noun("audit", "The audit log: who changed what, and with what result.", ["audit list --operation policy"])
 
 
 def verb_command(operation: Operation[Any]) -> click.Command:

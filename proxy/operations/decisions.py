@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from config.findings import InvalidDocument
 from policies.evaluate import Allow, evaluate, situation_of
-from policies.recorded import ask_of, caller_of
+from policies.recorded import ask_of, caller_of, users_named_in
 from policies.refusals import Refusal
 from policies.rulebook import Rulebook
 from proxy.operations.arguments import Cursor, Hold, Limit, Name
+from proxy.operations.compiling import compiled_again
 from proxy.operations.naming import named_account
-from proxy.operations.operation import Answer, Arguments, Desk, Operation, not_found
-from store import catalogue, decisions, policy_history
+from proxy.operations.operation import Answer, Arguments, Desk, Operation, conflict, not_found
+from store import decisions, policy_history
 from store.decisions import Row
 
 
@@ -66,15 +68,15 @@ async def show(desk: Desk, given: One) -> Answer | Refusal:
 
 async def explain(desk: Desk, given: One) -> Answer | Refusal:
     """The kept call, decided again by the policy of then, on what is for sale now."""
-    from proxy.policy_reading import compiled, kept_policy, metered_routes
-
     row = await desk.store.database.read(decisions.find, given.request)
     if row is None:
         return not_found("No decision about this request is kept", "See: farebox decisions show --help")
     kept = await desk.store.database.read(policy_history.find, row["revision"])
-    for_sale = await desk.store.database.read(catalogue.load)
-    policy = kept_policy(kept.source if kept is not None else ())
-    rulebook = compiled(policy, for_sale, metered_routes(desk.settings.routes))
+    try:
+        # What is not kept may be the built-in policy, which has no files.
+        rulebook = await compiled_again(desk, kept.source if kept is not None else ())
+    except InvalidDocument as error:
+        return conflict("The policy of then does not fit what is for sale now", str(error))
     if kept is None and rulebook.revision != row["revision"]:
         return not_found(f"The policy {row['revision']} of this decision is not kept", "See: farebox policy history")
     return {**_record(row), **_reasons(row, rulebook)}
@@ -90,14 +92,13 @@ def _reasons(row: Row, rulebook: Rulebook) -> Answer:
     """Each entry of the policy, tried on the call of a row."""
     from proxy.operations.trials import try_entries
 
-    caller, ask = caller_of(row["details"]["caller"], row["at"]), ask_of(row["details"]["ask"])
+    caller = caller_of(row["details"]["caller"], row["at"], users_named_in(rulebook))
+    ask = ask_of(row["details"]["ask"])
     model = rulebook.catalogue.models.get(ask.model_key)
     decision = evaluate(caller, ask, rulebook, row["at"])
     answer: Answer = {"decided_again": "allow" if isinstance(decision, Allow) else "deny"}
     if isinstance(decision, Refusal):
         answer["reason"] = decision.fields.get("reason") or decision.error
-    if caller.user_id.startswith("sha256:"):
-        answer["note"] = "the user id is a digest, which no rule about users fits"
     if model is not None:
         situation = situation_of(caller, caller.account.at(row["at"]), model, ask, rulebook, row["at"])
         answer["rules"] = [asdict(trial) for trial in try_entries(rulebook, situation)]

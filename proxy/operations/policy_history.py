@@ -5,8 +5,9 @@ from __future__ import annotations
 from config.findings import InvalidDocument, did_you_mean
 from policies.refusals import Refusal, iso
 from proxy.operations.arguments import Cursor, Limit, Name
+from proxy.operations.compiling import compiled_again
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, conflict, not_found
-from store import catalogue, policy_history
+from store import policy_history
 from store.policy_history import StoredPolicy
 
 
@@ -53,23 +54,27 @@ async def _found(desk: Desk, revision: str) -> StoredPolicy | Refusal:
 
 async def rollback(desk: Desk, given: One) -> Answer | Refusal:
     """The earlier policy stands in for the files that are on disk now, in every process that has the same files."""
-    # Reading policies needs Casbin, which other verbs do without.
-    from proxy.policy_reading import compiled, fingerprint, kept_policy, metered_routes
+    from proxy.policy_reading import fingerprint
 
     found = await _found(desk, given.revision)
     if isinstance(found, Refusal):
         return found
     if desk.policies is None:
         return conflict("There is no policy folder", "Name one with `policies` in farebox.yaml.")
-    for_sale = await desk.store.database.read(catalogue.load)
+    last = await desk.store.database.read(policy_history.latest)
     try:
-        rulebook = compiled(kept_policy(found.source), for_sale, metered_routes(desk.settings.routes))
+        rulebook = await compiled_again(desk, found.source)
     except InvalidDocument as error:
         return conflict("The earlier policy does not fit what is for sale now", str(error))
     origin = f"rollback to {found.revision} by {desk.actor}"
     arguments = (rulebook.revision, found.source, origin, fingerprint(desk.policies), desk.now())
     number = await desk.store.database.write(policy_history.record, *arguments)
-    return {"number": number, "revision": rulebook.revision, "until": "the policy files are changed"}
+    return {
+        "number": number,
+        "revision": rulebook.revision,
+        "instead_of": last.revision if last is not None else None,
+        "until": "the policy files are changed",
+    }
 
 
 class Nothing(Arguments):
@@ -98,7 +103,8 @@ OPERATIONS = (
     Operation("policy", "show", "Shows a policy that was in force, with the text of its files.",
               "policy show 9e792461cddb", One, show, positional=("revision",)),
     Operation("policy", "rollback", "Puts an earlier policy in force again, until the policy files are changed.",
-              "policy rollback 9e792461cddb", One, rollback, changes=True, positional=("revision",)),
+              "policy rollback 9e792461cddb", One, rollback, changes=True, positional=("revision",),
+              revisions=("instead_of", "revision")),
     Operation("policy", "nodes", "Lists the serving processes, and the policy that each of them has.",
               "policy nodes", Nothing, nodes),
 )  # fmt: skip

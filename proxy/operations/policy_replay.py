@@ -12,7 +12,7 @@ from typing import Any
 
 from policies.evaluate import Allow, evaluate
 from policies.pricing import to_credits
-from policies.recorded import ask_of, caller_of
+from policies.recorded import ask_of, caller_of, users_named_in
 from policies.refusals import Reason, iso
 from policies.rulebook import Rulebook
 from store.decisions import Row
@@ -53,10 +53,10 @@ class Replay:
 
 def replay(rows: Iterable[Row], candidate: Rulebook) -> Replay:
     """Every row decided again by `candidate`."""
-    found = Replay()
+    found, users = Replay(), users_named_in(candidate)
     for row in rows:
         details, now = row["details"], row["at"]
-        decision = evaluate(caller_of(details["caller"], now), ask_of(details["ask"]), candidate, now)
+        decision = evaluate(caller_of(details["caller"], now, users), ask_of(details["ask"]), candidate, now)
         allowed, quote = row["code"] in _ALLOWED, details.get("quote")
         found.decided += 1
         before = quote["credits"] if quote is not None and quote["fundings"][0] == "credits" else 0

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from policies.holds import HoldState
 from policies.quota import FairUseTerms
-from policies.terms import Funding, Metric
+from policies.terms import Funding, Metric, OnLate
 from store.quota_reports import fair_use_now
 from store.verbs import Ended, Hold, LacksCredits
 from tests.store.till import CREDITS, Till
@@ -93,3 +94,29 @@ async def test_the_books_are_right_with_exempt_calls_in_them(till: Till) -> None
     await till.check()
     found = await till.breaches_after("UPDATE quota_windows SET used = 2")
     assert found == {"windows": [f"account {account}: exempt:house window of 2025-03-10: used 2, holds 1"]}
+
+
+async def test_a_late_charge_uses_what_the_window_has_left(till: Till) -> None:
+    """One call where there is room in the window of then, none where it has been used up meanwhile."""
+    account = await till.account()
+    first = await till.hold(account, 5, fundings=EXEMPT, fair_use=fair(1), on_late=OnLate.CHARGE)
+    till.now += timedelta(hours=1)
+    assert (await till.expire(first)).state is HoldState.EXPIRED
+    second = await till.hold(account, 5, fundings=EXEMPT, fair_use=fair(1), on_late=OnLate.CHARGE)
+    assert (await till.settle(first)).charged == 0
+    await till.release(second)
+    third = await till.hold(account, 5, fundings=EXEMPT, fair_use=fair(1), on_late=OnLate.CHARGE)
+    till.now += timedelta(hours=1)
+    await till.expire(third)
+    assert (await till.settle(third)).charged == 1
+    assert await till.windows(account) == [("03-10", "exempt:house", 1, 0)]
+
+
+async def test_a_late_call_that_nobody_counts_is_one_call(till: Till) -> None:
+    """There is no window that could be full."""
+    account = await till.account()
+    hold = await till.hold(account, 5, fundings=EXEMPT, on_late=OnLate.CHARGE)
+    till.now += timedelta(hours=1)
+    await till.expire(hold)
+    assert (await till.settle(hold)).charged == 1
+    assert await till.windows(account) == []

@@ -1,4 +1,4 @@
-"""Policies that were in force, what processes report of theirs, and what was decided."""
+"""Policies that were in force, what processes report of theirs, what was decided, and what operators changed."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -46,3 +46,26 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_decisions_account_id_id"), "decisions", ["account_id", "id"], unique=False)
     op.create_index(op.f("ix_decisions_rule_id"), "decisions", ["rule", "id"], unique=False)
+    op.create_table(
+        "audit_entries",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("place", sa.Text(), nullable=False),
+        sa.Column("operation", sa.Text(), nullable=False),
+        sa.Column("arguments", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_entries")),
+    )
+    op.create_index(op.f("ix_audit_entries_at"), "audit_entries", ["at"], unique=False)
+    op.create_table(
+        "audit_outcomes",
+        sa.Column(
+            "entry_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
+        ),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("revision_before", sa.Text(), nullable=True),
+        sa.Column("revision_after", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("entry_id", name=op.f("pk_audit_outcomes")),
+    )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from proxy import policy_reading
 from proxy.operations.operation import Desk
 from proxy.operations.table import OPERATIONS
 from proxy.watching import NODE, reload
@@ -46,7 +49,7 @@ def save(wire: Wire, text: str) -> None:
     (folder / "main.yaml.new").rename(folder / "main.yaml")
 
 
-async def do(wire: Wire, verb: str, **given: object) -> object:
+async def do(wire: Wire, verb: str, **given: object) -> dict[str, Any]:
     operation = next(found for found in OPERATIONS if f"{found.noun} {found.verb}" == verb)
     services = wire.services
 
@@ -54,8 +57,24 @@ async def do(wire: Wire, verb: str, **given: object) -> object:
         return services.rulebooks.current
 
     folder = services.settings.policies_folder
-    desk = Desk(services.store, services.settings.values, rulebook, "tester", policies=folder)  # type: ignore[arg-type]
-    return await operation.perform(desk, operation.read(given))
+    values, compiling = services.settings.values, services.reloading
+    desk = Desk(services.store, values, rulebook, "tester", policies=folder, compiling=compiling)  # type: ignore[arg-type]
+    answer = await operation.perform(desk, operation.read(given))
+    assert isinstance(answer, dict), answer
+    return answer
+
+
+async def entry(wire: Wire, operation: str, **wanted: object) -> dict[str, Any]:
+    """The entry of the audit log about an operation, of those that are so, as soon as it is there."""
+    found: list[dict[str, Any]] = []
+
+    async def there() -> bool:
+        listed = (await do(wire, "audit list", operation=operation, limit=5))["entries"]
+        found[:] = [row for row in listed if all(row[name] == value for name, value in wanted.items())]
+        return bool(found)
+
+    await wire.until(there)
+    return found[0]
 
 
 async def test_every_request_is_decided_by_one_policy(wire: Wire) -> None:
@@ -96,6 +115,10 @@ async def test_a_save_is_noticed_and_a_bad_one_changes_nothing(wire: Wire) -> No
         return any(row["node"] == NODE and row["using_last_good"] and "unknown-key" in row["error"] for row in rows)
 
     await wire.until(reported)
+    told = await entry(wire, "policy reload", outcome="refused")
+    assert (told["actor"], told["from"]) == ("farebox", NODE)
+    assert "unknown-key" in told["error"]
+    assert told["revision_before"] == told["revision_after"] == wire.services.rulebooks.current.revision
 
 
 async def test_going_back_to_an_earlier_policy(wire: Wire) -> None:
@@ -106,13 +129,38 @@ async def test_going_back_to_an_earlier_policy(wire: Wire) -> None:
     save(wire, closing("mistake"))
     await reload(wire.services)
     assert (await wire.ask("GET /flat", user="ann")).status == 403
+    mistake = wire.services.rulebooks.current.revision
     answer = await do(wire, "policy rollback", revision=good)
-    assert isinstance(answer, dict)
-    assert answer["revision"] == good
+    assert (answer["revision"], answer["instead_of"]) == (good, mistake)
+    told = await entry(wire, "policy rollback", outcome="done")
+    assert (told["actor"], told["arguments"]) == ("tester", {"revision": good})
+    assert (told["revision_before"], told["revision_after"]) == (mistake, good)
     await wire.until(lambda: wire.services.rulebooks.current.revision == good)
     assert (await wire.ask("GET /flat", user="ann")).status == 200
     listed = await do(wire, "policy history", limit=2)
-    assert isinstance(listed, dict)
     assert [row["origin"] for row in listed["policies"]] == [f"rollback to {good} by tester", "files"]
     save(wire, closing("again"))
     await wire.until(lambda: "again" in wire.services.rulebooks.current.rules.by_id)
+    told = await entry(wire, "policy reload", revision_after=wire.services.rulebooks.current.revision)
+    assert (told["revision_before"], told["outcome"], told["error"]) == (good, "done", None)
+
+
+async def test_an_earlier_policy_is_compiled_beside_the_requests(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a thread of its own, so that a policy of ten thousand rules holds up nobody; and not while another one is."""
+    threads: list[int] = []
+    compiled = policy_reading.compiled
+
+    def watched(*arguments: Any) -> Any:
+        threads.append(threading.get_ident())
+        return compiled(*arguments)
+
+    monkeypatch.setattr(policy_reading, "compiled", watched)
+    revision = wire.services.rulebooks.current.revision
+    async with wire.services.reloading:
+        rolling = asyncio.create_task(do(wire, "policy rollback", revision=revision))
+        assert (await wire.ask("GET /flat", user="ann")).status in (200, 403)
+        assert not rolling.done()
+        assert threads == []
+    await rolling
+    assert threads
+    assert threading.get_ident() not in threads

@@ -54,6 +54,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "decisions tail": [],
     "decisions show": ["0000000000001"],
     "decisions explain": ["0000000000001"],
+    "audit list": [],
 }
 
 
