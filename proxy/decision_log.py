@@ -22,6 +22,7 @@ from typing import Any
 from config.settings import LoadedSettings
 from policies.callers import Caller
 from policies.evaluate import Allow, Ask
+from policies.pricing import to_credits
 from policies.recorded import kept_ask, kept_caller
 from policies.refusals import Reason, Refusal, iso
 from policies.terms import HoldId
@@ -168,10 +169,18 @@ def record_of(row: Row) -> dict[str, Any]:
         "revision": row["revision"],
         "model": row["model_key"],
         "route": row["route_id"],
-        **{name: value for name, value in row["details"].items() if name != "ask"},
+        **_told(row["details"]),
         "action": row["details"]["ask"]["action"],
         "units": row["details"]["ask"]["units"],
     }
+
+
+def _told(details: dict[str, Any]) -> dict[str, Any]:
+    """What was kept beside the request, with prices in credits."""
+    told = {name: value for name, value in details.items() if name != "ask"}
+    if "quote" in told:
+        told["quote"] = {**told["quote"], "credits": to_credits(told["quote"]["credits"])}
+    return told
 
 
 def _append(path: Path, rows: Sequence[Row]) -> None:

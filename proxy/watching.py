@@ -25,7 +25,7 @@ INTERVAL_S = 1.0
 """Between two looks: people do not notice it, and reading a few small files a second costs nothing."""
 
 REPORT_EVERY = timedelta(seconds=30)
-"""How often a process says again what it has said: a tenth of the time after which it is forgotten."""
+"""How often a process says again what it has said: a quarter of the time after which it is forgotten."""
 
 NODE = f"{socket.gethostname()}:{os.getpid()}"
 ITSELF = "farebox"

@@ -48,10 +48,14 @@ def page(
     account_id: int | None = None,
     rule: str | None = None,
     refused: bool = False,
+    differs: bool = False,
     before: int | None = None,
+    since: datetime | None = None,
     limit: int,
 ) -> list[Row]:
-    """Decisions, newest first, below the id `before`."""
+    """Decisions, newest first, below the id `before`; with `since` those on requests from then on, and with `differs`
+    those that a candidate would have decided otherwise.
+    """
     columns = decisions.c
     query = sa.select(decisions).order_by(columns.id.desc()).limit(limit)
     if account_id is not None:
@@ -60,6 +64,11 @@ def page(
         query = query.where(columns.rule == rule)
     if refused:
         query = query.where(~columns.allowed)
+    if differs:
+        # As the key stands in the stored text: such decisions are few, and a look over some days of them is rare.
+        query = query.where(sa.type_coerce(columns.details, sa.Text).contains('"candidate":"would '))
     if before is not None:
         query = query.where(columns.id < before)
+    if since is not None:
+        query = query.where(columns.id >= first_id_at(since))
     return [dict(row) for row in connection.execute(query).mappings()]

@@ -18,8 +18,8 @@ from store.tables import policy_nodes, policy_revisions
 MAX_KEPT = 500
 """Policies that are kept, with their texts: a year of changes on every working day, twice over."""
 
-FORGET_NODE = timedelta(minutes=10)
-"""A process that has said nothing for so long has ended."""
+FORGET_NODE = timedelta(minutes=2)
+"""A process that has said nothing for so long has ended, or cannot reach the store and will say it again."""
 
 Source = tuple[tuple[str, str], ...]
 """The names of the files of a policy, with their texts."""

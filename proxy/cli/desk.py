@@ -11,22 +11,29 @@ from policies.rulebook import Rulebook
 from policies.spending import order_of
 from proxy.operations.auditing import command_line
 from proxy.operations.operation import Desk, Progress, silent
-from store import catalogue
+from store import catalogue, policy_history
 from store.opening import open_store
 
 
 @asynccontextmanager
 async def open_desk(settings: LoadedSettings, progress: Progress = silent) -> AsyncIterator[Desk]:
-    """A desk whose rulebook is the policy on disk. Raises StoreUnavailable and SchemaOutdated."""
+    """A desk whose rulebook is the one that a process would have that starts now: that of the files, or what stands in
+    for them after a rollback, or the last good one. Raises StoreUnavailable and SchemaOutdated.
+    """
     order = order_of(settings.values.credits.spend_order)
     async with open_store(settings.database_url, utc_now, spend_order=order) as store:
 
         async def rulebook() -> Rulebook:
             # Casbin is needed by two verbs of forty.
-            from proxy.policy_reading import load_rulebook, metered_routes
+            from proxy.policy_reading import metered_routes
+            from proxy.rulebooks import Rulebooks
 
-            for_sale, routes = await store.database.read(catalogue.load), metered_routes(settings.values.routes)
-            return load_rulebook(settings.policies_folder, for_sale, routes)
+            for_sale, stored = (
+                await store.database.read(catalogue.load),
+                await store.database.read(policy_history.latest),
+            )
+            routes = metered_routes(settings.values.routes)
+            return Rulebooks(settings.policies_folder, for_sale, utc_now(), routes, stored).current
 
         yield Desk(
             store,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,31 +140,48 @@ def _cell(outcomes: Sequence[Outcome]) -> str:
     return decided if all(outcome.passed for outcome in outcomes) else f"{decided} FAILED"
 
 
-@policy.command("diff", epilog=example("policy diff policies-new/"))
+@policy.command("diff", epilog=example("policy diff policies-new/", "policy diff policies-new/ --since 2026-01-14"))
 @click.argument("candidate", type=click.Path(exists=True, file_okay=False, path_type=Path),
                 help="The folder of the policy that may be put in force.")  # fmt: skip
 @click.option("--recorded", type=click.IntRange(1, MAX_REPLAYED), metavar="NUMBER",
               help="Decide so many of the latest decisions again, instead of trying kinds of callers.")  # fmt: skip
+@click.option("--since", metavar="MOMENT",
+              help="Decide those since a date or moment (UTC) again; with --recorded the latest of them.")  # fmt: skip
 @common
-def diff(invocation: Invocation, candidate: Path, recorded: int | None) -> None:
+def diff(invocation: Invocation, candidate: Path, recorded: int | None, since: str | None) -> None:
     """Shows what another policy would decide differently from the one that the settings name.
 
     Every kind of caller that one of the two policies tells apart is tried on every model; or, with --recorded, what was
     decided about real requests is compared with what the other policy decides about them.
     """
-    if recorded is not None:
-        show(asyncio.run(_replayed(invocation, candidate, recorded)), invocation.json)
+    if recorded is not None or since is not None:
+        moment = _moment(since) if since is not None else None
+        show(asyncio.run(_replayed(invocation, candidate, recorded or MAX_REPLAYED, moment)), invocation.json)
         return
     before, after = asyncio.run(_both(invocation, candidate))
     from config.clock import utc_now
     from proxy.operations.policy_diff import diff as flips
+    from proxy.operations.policy_diff import not_compared
 
-    found = [flip.as_json() for flip in flips(before, after, utc_now())]
-    counts = {"before": before.revision, "after": after.revision, "differences": len(found)}
+    found, untried = [flip.as_json() for flip in flips(before, after, utc_now())], not_compared(before, after)
+    counts = {"before": before.revision, "after": after.revision, "differences": len(found), "not_compared": untried}
     show({**counts, "decisions": found}, invocation.json)
+    if untried and not invocation.json:
+        click.echo("What is not compared depends on the request, not only on caller and model: try --recorded 1000.")
 
 
-async def _replayed(invocation: Invocation, candidate: Path, count: int) -> dict[str, Any]:
+def _moment(text: str) -> datetime:
+    from pydantic import TypeAdapter, ValidationError
+
+    from proxy.operations.arguments import Moment
+
+    try:
+        return TypeAdapter[datetime](Moment).validate_python(text)
+    except ValidationError:
+        raise click.UsageError(f"--since: expected a date or a moment such as 2026-01-15, found {text!r}") from None
+
+
+async def _replayed(invocation: Invocation, candidate: Path, count: int, since: datetime | None) -> dict[str, Any]:
     from proxy.cli.desk import open_desk
     from proxy.operations.policy_replay import replay
     from proxy.policy_reading import load_rulebook, metered_routes
@@ -178,7 +196,7 @@ async def _replayed(invocation: Invocation, candidate: Path, count: int) -> dict
             while len(rows) < count:
                 limit, before = min(count - len(rows), REPLAY_PAGE), rows[-1]["id"] if rows else None
                 page = await desk.store.database.read(
-                    lambda connection: decisions.page(connection, before=before, limit=limit)  # noqa: B023
+                    lambda connection: decisions.page(connection, before=before, since=since, limit=limit)  # noqa: B023
                 )
                 rows += page
                 progress("reading decisions", len(rows), count)

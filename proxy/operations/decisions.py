@@ -24,6 +24,8 @@ class Tail(Arguments):
     """Only by this rule or limit."""
     refused: bool = False
     """Only refusals."""
+    differs: bool = False
+    """Only where the candidate would have decided otherwise."""
     before: Cursor | None = None
     """Only decisions before this one of an earlier answer."""
     limit: Limit = 20
@@ -43,13 +45,14 @@ async def tail(desk: Desk, given: Tail) -> Answer | Refusal:
             account_id=account_id,
             rule=given.rule,
             refused=given.refused,
+            differs=given.differs,
             before=given.before,
             limit=given.limit + 1,
         )
     )
     shown = rows[: given.limit]
-    keys = ("request_id", "at", "account", "allowed", "code", "rule", "model", "route", "revision")
-    told = [{key: record[key] for key in keys} for record in map(_record, reversed(shown))]
+    keys = ("request_id", "at", "account", "allowed", "code", "rule", "model", "route", "revision", "candidate")
+    told = [{key: record.get(key) for key in keys} for record in map(_record, reversed(shown))]
     return {"decisions": told, "next": shown[-1]["id"] if len(rows) > given.limit else None}
 
 

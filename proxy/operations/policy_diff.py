@@ -1,7 +1,9 @@
 """What another policy would decide differently: both are asked about every kind of caller and every model.
 
 Kinds are told apart by what rules can ask: the tier, and each tag, user and credential that one of the two policies
-mentions. Callers with several such tags at once are not tried; cases (`policy_cases`) are the place for them.
+mentions. Callers with several such tags at once are not tried, nor what depends on the request: its route, its units,
+the time, how many there are. Entries that ask for those are named (`not_compared`), so that nobody takes the silence
+about them for an answer; recorded decisions (`policy_replay`) and cases (`policy_cases`) are the places for them.
 """
 
 from __future__ import annotations
@@ -61,6 +63,22 @@ def diff(before: Rulebook, after: Rulebook, now: datetime) -> list[Flip]:
             if (old.allowed, old.fundings) != (new.allowed, new.fundings):
                 flips.append(Flip(name, model_key, old, new))
     return flips
+
+
+def not_compared(before: Rulebook, after: Rulebook) -> list[str]:
+    """The entries that are not the same in both policies, and depend on more than the caller and the model."""
+    old, new = _by_request(before), _by_request(after)
+    return sorted(entry_id for entry_id in old.keys() | new.keys() if old.get(entry_id) != new.get(entry_id))
+
+
+def _by_request(rulebook: Rulebook) -> dict[str, object]:
+    sections: tuple[Section[Any], ...] = (rulebook.rules, rulebook.exemptions, rulebook.limits)
+    return {
+        entry.id: (entry.content, entry.mode)
+        for section in sections
+        for entry in section.entries
+        if section is rulebook.limits or entry.content.model_fields_set & {"when", "action", "route"}
+    }
 
 
 def _decision(answer: object) -> Decision:

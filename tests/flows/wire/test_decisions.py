@@ -80,7 +80,7 @@ async def test_each_decision_is_recorded_with_what_it_was_made_of(wire: Wire) ->
     one = await recorded(wire, allowed.values(b"x-request-id")[0].decode())
     other = await recorded(wire, refused.values(b"x-request-id")[0].decode())
     assert (one["allowed"], one["rule"], one["code"], one["units"]) == (True, "open", None, {"tokens": "50"})
-    assert one["quote"] == {"credits": 5_000_000, "quota": 1, "fundings": ["credits"]}
+    assert one["quote"] == {"credits": 5, "quota": 1, "fundings": ["credits"]}
     assert (other["allowed"], other["rule"], other["code"]) == (False, "long", "model_denied")
     assert one["revision"] == other["revision"] == wire.services.rulebooks.current.revision
     assert one["caller"]["user"] == digest(wire.name("ann"))
@@ -130,6 +130,12 @@ async def test_a_candidate_is_asked_and_decides_nothing(wire: Wire) -> None:
     assert refused.status == 403
     other = await recorded(wire, refused.values(b"x-request-id")[0].decode())
     assert other["candidate"] == "would allow"
+    await recorded(
+        wire, (await wire.ask("POST /buy", body=order(max_tokens=5), user="cid")).values(b"x-request-id")[0].decode()
+    )
+    listed = await do(wire, "decisions tail", account=str(await wire.account("cid")), differs=True)
+    told = [(row["request_id"], row["candidate"]) for row in listed["decisions"]]
+    assert told == [(one["request_id"], "would deny"), (other["request_id"], "would allow")]
 
 
 async def test_recorded_decisions_are_decided_again_by_another_policy(wire: Wire) -> None:
