@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from policies.proration import differs
-from policies.subscription import CURRENT, Event, NotPossible, Status, Subscription, elapsed, resolve, start
+from policies.subscription import CURRENT, MOVES, Event, NotPossible, Status, Subscription, elapsed, resolve, start
 from policies.subscription_acts import pay
 from policies.terms import AccountId, Plan
 from store.payments import Payment, book, find
@@ -115,6 +115,9 @@ def change(
     before = _current_at(connection, account_id, now)
     row, event = decide(before)
     assert event is not Event.PAID, "payments are booked by `confirm`"
+    assert MOVES.get((before.status, event)) is row.status, (
+        f"{event} does not lead from {before.status} to {row.status}"
+    )
     _save(connection, row)
     _append(connection, row, event, actor, now)
     if payment_key is not None and row.amount_due:

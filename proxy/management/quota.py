@@ -140,17 +140,12 @@ async def quota_history(services: Services, request: ApiRequest) -> QuotaHistory
 
 async def quota_usage(services: Services, request: ApiRequest) -> QuotaUsage | Refusal:
     account = request.caller.account.at(request.now)
-    calendar, days = _calendar(account), await _days(services, request)
-    today = day_of(calendar, request.now)
+    today = day_of(_calendar(account), request.now)
     wanted = _day_in(request.query_as(Period).period, today)
     if wanted is None:
         return invalid_request(f"period: expected a day of the last {HISTORY_DAYS}, as YYYY-MM-DD", "period")
-    day = days.get(wanted)
-    if day is None and wanted == today and (now := (await read_funds(services, account)).daily) is not None:
-        day = _Day(today, now.window.end, now.used, now.limit)
-    if day is None:
-        limit = account.plan.daily_quota if account.plan is not None else 0
-        day = _Day(wanted, day_window(calendar, wanted).end, 0, limit)
+    day = await _today(services, account, today) if wanted == today else None
+    day = day or (await _days(services, request)).get(wanted) or _unused_day(account, wanted)
     return QuotaUsage(
         period=str(wanted),
         usage_count=day.used,
@@ -217,6 +212,20 @@ async def _days(services: Services, request: ApiRequest) -> dict[date, _Day]:
             day.limit += row["allowed"]
             day.breakdown.update(models[row["window_start"]])
     return days
+
+
+async def _today(services: Services, account: Account, today: date) -> _Day | None:
+    """What the next request will meet; None for an account that pays with credits."""
+    now = (await read_funds(services, account)).daily
+    if now is None:
+        return None
+    breakdown = await _breakdown(services, account, now.window.start)
+    return _Day(today, now.window.end, now.used, now.limit, Counter(breakdown))
+
+
+def _unused_day(account: Account, day: date) -> _Day:
+    limit = account.plan.daily_quota if account.plan is not None else 0
+    return _Day(day, day_window(_calendar(account), day).end, 0, limit)
 
 
 async def _breakdown(services: Services, account: Account, start: datetime) -> dict[str, int]:

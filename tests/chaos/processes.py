@@ -72,7 +72,7 @@ async def run(arguments: Sequence[str], log: Path) -> tuple[int, str]:
 
 
 def kill_group(group: int) -> None:
-    """SIGKILL for every process of a group, in one call of the system."""
+    """SIGKILL for every process of a group, in one call of the system, while the process that leads it is ours."""
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
 
@@ -123,7 +123,6 @@ class Node:
 
     async def spawn(self, command: str = "serve") -> None:
         """Start it, and wait for nothing. Another `command` than `serve` takes its place."""
-        # Groups that are empty are forgotten: the system may give their numbers to others.
         self.groups = [group for group in self.groups if members(group)]
         options = self._options if command == "serve" else []
         arguments = ["-m", "proxy.cli", command, "--json", "--config", str(self.config), *options]
@@ -161,11 +160,11 @@ class Node:
 
     async def kill(self, pid: int | None = None) -> None:
         """SIGKILL for one of its processes, or for all of them at once; returns when they are gone."""
-        if pid is None:
-            kill_group(self.pid)
-        else:
+        if pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        elif self.alive:
+            kill_group(self.pid)
         if pid in (None, self.pid):
             assert self._process is not None, "it was spawned"
             await self._process.wait()
@@ -186,17 +185,21 @@ class Node:
 
     async def leftovers(self) -> list[str]:
         """What is still alive of it and of its earlier lives, some time after all of them should have ended."""
-        alive: dict[int, str] = {}
         for _ in range(PATIENCE_S * 10):
-            alive = {pid: line for group in self.groups for pid, line in members(group).items()}
-            if not alive:
+            if not self._ours():
                 break
             await asyncio.sleep(0.1)
-        return [f"{pid} {line}" for pid, line in alive.items()]
+        return [f"{pid} {line}" for pid, line in self._ours().items()]
+
+    def _ours(self) -> dict[int, str]:
+        """The living processes of its groups. By their settings: the numbers of old groups may be others' by now."""
+        found = {pid: line for group in self.groups for pid, line in members(group).items()}
+        return {pid: line for pid, line in found.items() if str(self.config) in line}
 
     async def end(self) -> None:
         """Whatever happened: nothing of it outlives the run."""
-        for group in self.groups:
-            kill_group(group)
+        for pid in self._ours():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if self._process is not None:
             await self._process.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ import pytest_asyncio
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from policies.subscription import GRACE_DEFAULT, Event, NotPossible, Status
+from policies.subscription import GRACE_DEFAULT, Event, NotPossible, Status, Subscription
 from policies.subscription_acts import Purpose, pay
 from store import subscriptions, tables
 from store.engine import AlreadyExists
@@ -148,6 +149,19 @@ async def test_a_payment_has_no_way_around_the_book(office: Office) -> None:
     await office.subscribe(account, "basic")
     with pytest.raises(AssertionError, match="booked by"):
         await office.till.database.write(subscriptions.change, account, lambda row: pay(row, NOON), "user", NOON)
+
+
+async def test_what_is_not_in_the_table_of_moves_is_not_stored(office: Office) -> None:
+    """A decision that would bring an unpaid subscription to life is a mistake of ours."""
+    account = await office.till.account()
+    await office.subscribe(account, "basic")
+
+    def revive(row: Subscription) -> tuple[Subscription, Event]:
+        return replace(row, status=Status.ACTIVE), Event.RESUMED
+
+    with pytest.raises(AssertionError, match="does not lead from incomplete to active"):
+        await office.till.database.write(subscriptions.change, account, revive, "user", NOON)
+    assert (await office.latest(account)).status is Status.INCOMPLETE
 
 
 async def test_a_payment_that_is_a_period_late_leaves_the_next_one_due(office: Office) -> None:

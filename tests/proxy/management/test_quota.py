@@ -233,6 +233,10 @@ async def test_two_windows_of_one_date_are_told_as_one_day(service: Service, clo
     (day,) = (await service.get("/quota/history"))["history"]
     assert (day["id"], day["period"], day["usageCount"], day["quotaLimit"]) == ("daily-2026-01-15", "2026-01-15", 3, 13)
     assert (json.loads(day["modelBreakdown"]), day["resetAt"]) == ({"video:alpha": 2, "image:dots": 1}, TOMORROW)
+    # Today is only what can still be used of it.
+    today = await service.get("/quotas/usage")
+    assert (today["usageCount"], today["quotaLimit"], today["remaining"]) == (2, 3, 1)
+    assert today["modelBreakdown"] == {"video:alpha": 1, "image:dots": 1}
 
 
 async def test_a_canceled_subscription_leaves_its_history(service: Service) -> None:
