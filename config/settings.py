@@ -157,6 +157,9 @@ class FareboxSettings(Settings):
     """Folder of a policy that is asked beside the one in force, and only counted and logged."""
     decisions: Decisions = Decisions()
     """The record of decisions."""
+    counters: Literal["memory", "database"] = "memory"
+    """Where the limits of policies count: each process for itself, or in the database all of them together, which costs
+    each call that has a limit one more transaction."""
     identity: Identity
     """How callers prove who they are."""
     accounts: Accounts = Accounts()

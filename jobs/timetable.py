@@ -20,6 +20,7 @@ from jobs.archive_usage import Keep, archive_usage
 from jobs.audit_housekeeping import audit_housekeeping
 from jobs.expire_subscriptions import expire_subscriptions
 from jobs.quota_housekeeping import quota_housekeeping
+from jobs.rate_housekeeping import rate_housekeeping
 from jobs.roll_up_usage import roll_up_usage
 from jobs.sweep_holds import sweep_holds
 from jobs.turns import Turn
@@ -68,6 +69,7 @@ JOBS: tuple[Job, ...] = (
     Job("roll_up_usage", EVERY_5_MIN, "Adds usage up by day, for dashboards.", roll_up_usage),
     Job("sweep_holds", EVERY_15_S, "Ends holds whose deadline has passed.", sweep_holds),
     Job(_ARCHIVE, DAILY, "Moves old usage into files, where `retention` says so.", partial(archive_usage, keep=None)),
+    Job("rate_housekeeping", HOURLY, "Drops counters of limits that count nothing any more.", rate_housekeeping),
     Job(_AUDIT, DAILY, "Drops old entries of the audit log, where `retention` says so.",
         partial(audit_housekeeping, months=None)),
 )  # fmt: skip

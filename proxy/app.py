@@ -28,6 +28,7 @@ from proxy.admin.app import build_admin
 from proxy.candidate import Candidate
 from proxy.decision_log import DecisionLog
 from proxy.identity.identifier import Identifier
+from proxy.limiting import Limiter, OwnLimiter, SharedLimiter
 from proxy.listening import PublicServer
 from proxy.management.api import Management
 from proxy.management.endpoints import findings_of
@@ -107,6 +108,7 @@ async def farebox(
         order = order_of(settings.values.credits.spend_order)
         store = await stack.enter_async_context(open_store(settings.database_url, clock, spend_order=order))
         services = await _services(settings, store, clock)
+        stack.push_async_callback(services.limiter.close)
         registry = CollectorRegistry()
         metrics = Metrics(registry)
         upstreams = {
@@ -136,7 +138,8 @@ async def _services(settings: LoadedSettings, store: Store, clock: Clock) -> Ser
     routes = metered_routes(settings.values.routes)
     stored = await store.database.read(policy_history.latest)
     rulebooks = Rulebooks(settings.policies_folder, for_sale, clock(), routes, stored)
-    services = Services(settings, store, rulebooks, Identifier(settings.values, store, clock), clock)
+    limiter: Limiter = SharedLimiter(store.database) if settings.values.counters == "database" else OwnLimiter()
+    services = Services(settings, store, rulebooks, Identifier(settings.values, store, clock), clock, limiter)
     await keep_first(services, stored)
     return services
 

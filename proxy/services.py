@@ -9,7 +9,7 @@ from datetime import datetime
 from config.clock import Clock
 from config.settings import LoadedSettings
 from proxy.identity.identifier import Identifier
-from proxy.limiting import Limiter
+from proxy.limiting import Limiter, OwnLimiter
 from proxy.rulebooks import Rulebooks
 from store.opening import Store
 
@@ -23,7 +23,7 @@ class Services:
     rulebooks: Rulebooks
     identifier: Identifier
     clock: Clock
-    limiter: Limiter = field(default_factory=Limiter)
+    limiter: Limiter = field(default_factory=OwnLimiter)
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a policy is read and compiled: one at a time."""
 

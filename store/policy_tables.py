@@ -1,4 +1,4 @@
-"""The tables about policies: what was in force, who reports what, and what was decided.
+"""The tables about policies: what was in force, who reports what, what was decided, and what limits have counted.
 
 `store.tables` names them with all others.
 """
@@ -54,3 +54,23 @@ decisions = Table(
     Index("ix_decisions_rule_id", "rule", "id"),
 )
 """One row for each metered request that was decided, with the request's id, which orders rows by time."""
+
+rate_counters = Table(
+    "rate_counters",
+    metadata,
+    Column("limit_id", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("empty_at", sa.BigInteger, nullable=False),
+)
+"""Counters of limits, where the settings say that processes share them: the moment at which each is empty again."""
+
+rate_places = Table(
+    "rate_places",
+    metadata,
+    Column("hold_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    Column("limit_id", Text, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("until", Moment, nullable=False),
+    Index("ix_rate_places_limit_id_subject", "limit_id", "subject"),
+)
+"""Running calls of limits on concurrency: each as long as its hold is open, and until then for a moment."""

@@ -13,7 +13,7 @@ from sqlalchemy import CheckConstraint, Column, ForeignKey, Table, Text, UniqueC
 from store.audit_tables import audit_entries, audit_outcomes
 from store.columns import Id, Json, Moment, metadata
 from store.ledger_tables import credit_grants, holds, ledger_entries
-from store.policy_tables import decisions, policy_nodes, policy_revisions
+from store.policy_tables import decisions, policy_nodes, policy_revisions, rate_counters, rate_places
 from store.quota_table import quota_windows
 from store.subscription_tables import payments, subscription_events, subscriptions
 from store.usage_tables import archived_usage, usage_archives, usage_daily, usage_events
@@ -39,6 +39,8 @@ __all__ = [
     "policy_nodes",
     "policy_revisions",
     "quota_windows",
+    "rate_counters",
+    "rate_places",
     "subscription_events",
     "subscriptions",
     "usage_archives",

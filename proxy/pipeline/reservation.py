@@ -64,7 +64,7 @@ async def reserve(asked: Asked, caller: Caller | Refusal, services: Services) ->
             allow = decide(asked, caller, rulebook, services)
             if isinstance(allow, Allow):
                 # What is over a limit now is so for fresh eyes as well, or will be let through a moment later.
-                passing = services.limiter.admit(allow.limits, caller, services.now())
+                passing = await services.limiter.admit(allow.limits, caller, asked.routed.incoming.id, services.now())
                 if isinstance(passing, Refusal):
                     return Reserved(passing, caller, allow, rulebook.revision)
                 admitted = Admitted(asked, caller, allow, rulebook, passing)
@@ -73,7 +73,7 @@ async def reserve(asked: Asked, caller: Caller | Refusal, services: Services) ->
                 if outcome is not Refused.STALE:
                     held = _held(admitted, outcome, asked_at)
                     return Reserved(held, caller, allow, rulebook.revision)
-                passing.undo()
+                await passing.undo()
             elif fresh:
                 return Reserved(allow, caller, allow, rulebook.revision)
             caller, fresh = await identify(asked.routed.incoming, services, fresh=True), True

@@ -1,4 +1,4 @@
-"""Policies that were in force, what processes report of theirs, what was decided, and what operators changed."""
+"""Policies that were in force, what processes report of theirs, what was decided, what operators changed, and what limits have counted."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -69,3 +69,19 @@ def upgrade() -> None:
         sa.Column("revision_after", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("entry_id", name=op.f("pk_audit_outcomes")),
     )
+    op.create_table(
+        "rate_counters",
+        sa.Column("limit_id", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("empty_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("limit_id", "subject", name=op.f("pk_rate_counters")),
+    )
+    op.create_table(
+        "rate_places",
+        sa.Column("hold_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("limit_id", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("hold_id", "limit_id", name=op.f("pk_rate_places")),
+    )
+    op.create_index(op.f("ix_rate_places_limit_id_subject"), "rate_places", ["limit_id", "subject"], unique=False)
