@@ -25,7 +25,7 @@ from policies.evaluate import Allow, Ask
 from policies.pricing import to_credits
 from policies.recorded import kept_ask, kept_caller
 from policies.refusals import Reason, Refusal, iso
-from policies.terms import HoldId
+from policies.terms import Funding, HoldId
 from proxy.candidate import Candidate
 from proxy.metrics import Metrics
 from store import decisions
@@ -33,6 +33,7 @@ from store.decisions import Row
 from store.engine import StoreUnavailable
 from store.ids import id_text
 from store.opening import Store
+from store.verbs import Hold
 
 MAX_WAITING = 20_000
 """Records that may wait, at about 1 KiB each: some seconds of a busy process while the store is slow."""
@@ -74,8 +75,9 @@ class DecisionLog:
         self._candidate = candidate
         self._waiting: deque[Row] = deque()
 
-    def add(self, call: Call, decided: Allow | Refusal, refusal: Refusal | None) -> None:
-        """What the policy decided, and with what the request was refused in the end, if it was."""
+    def add(self, call: Call, decided: Allow | Refusal, outcome: Hold | Refusal) -> None:
+        """What the policy decided, and the hold that came of it, or with what the request was refused in the end."""
+        refusal = outcome if isinstance(outcome, Refusal) else None
         other = self._candidate.differs(call.caller, call.ask, decided, call.now)
         wanted = self._settings.record
         if other is None and (wanted == "none" or (wanted == "refused" and refusal is None)):
@@ -83,7 +85,11 @@ class DecisionLog:
         if len(self._waiting) >= MAX_WAITING:
             self._metrics.decision_dropped()
             return
-        self._waiting.append(self._row(call, decided, refusal, other))
+        row = self._row(call, decided, refusal, other)
+        if isinstance(outcome, Hold):
+            held = {"funding": outcome.funding, "amount": outcome.amount, "left": outcome.available}
+            row["details"]["held"] = held
+        self._waiting.append(row)
 
     def _row(self, call: Call, decided: Allow | Refusal, refusal: Refusal | None, other: str | None) -> Row:
         masked = self._settings.users == "masked"
@@ -180,6 +186,9 @@ def _told(details: dict[str, Any]) -> dict[str, Any]:
     told = {name: value for name, value in details.items() if name != "ask"}
     if "quote" in told:
         told["quote"] = {**told["quote"], "credits": to_credits(told["quote"]["credits"])}
+    if "held" in told and told["held"]["funding"] == Funding.CREDITS:
+        held = told["held"]
+        told["held"] = {**held, "amount": to_credits(held["amount"]), "left": to_credits(held["left"])}
     return told
 
 

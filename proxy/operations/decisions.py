@@ -99,11 +99,16 @@ def _reasons(row: Row, rulebook: Rulebook) -> Answer:
     ask = ask_of(row["details"]["ask"])
     model = rulebook.catalogue.models.get(ask.model_key)
     decision = evaluate(caller, ask, rulebook, row["at"])
-    answer: Answer = {"decided_again": "allow" if isinstance(decision, Allow) else "deny"}
+    account = caller.account.at(row["at"])
+    answer: Answer = {
+        "type": account.account_type,
+        "tier": account.tier(rulebook.payg_tier),
+        "decided_again": "allow" if isinstance(decision, Allow) else "deny",
+    }
     if isinstance(decision, Refusal):
         answer["reason"] = decision.fields.get("reason") or decision.error
     if model is not None:
-        situation = situation_of(caller, caller.account.at(row["at"]), model, ask, rulebook, row["at"])
+        situation = situation_of(caller, account, model, ask, rulebook, row["at"])
         answer["rules"] = [asdict(trial) for trial in try_entries(rulebook, situation)]
     return answer
 

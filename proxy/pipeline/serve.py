@@ -129,10 +129,10 @@ class Pipeline:
         """Into the decision log; never a reason for a request to fail."""
         if reserved.caller is None or reserved.decided is None:
             return
-        refusal = reserved.outcome if isinstance(reserved.outcome, Refusal) else None
         call = Call(incoming.id, reserved.caller, ask_of(asked), reserved.revision, self._services.now())
         try:
-            self._decisions.add(call, reserved.decided, refusal)
+            outcome = reserved.outcome
+            self._decisions.add(call, reserved.decided, outcome if isinstance(outcome, Refusal) else outcome.hold)
         except Exception:
             log.exception("the decision on request %s could not be recorded", incoming.id_text)
 

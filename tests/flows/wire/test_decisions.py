@@ -81,6 +81,8 @@ async def test_each_decision_is_recorded_with_what_it_was_made_of(wire: Wire) ->
     other = await recorded(wire, refused.values(b"x-request-id")[0].decode())
     assert (one["allowed"], one["rule"], one["code"], one["units"]) == (True, "open", None, {"tokens": "50"})
     assert one["quote"] == {"credits": 5, "quota": 1, "fundings": ["credits"]}
+    assert one["held"] == {"funding": "credits", "amount": 5, "left": 95}
+    assert "held" not in other
     assert (other["allowed"], other["rule"], other["code"]) == (False, "long", "model_denied")
     assert one["revision"] == other["revision"] == wire.services.rulebooks.current.revision
     assert one["caller"]["user"] == digest(wire.name("ann"))
@@ -112,6 +114,7 @@ async def test_a_refusal_of_the_past_is_explained(wire: Wire) -> None:
     await recorded(wire, request_id)
     answer = await do(wire, "decisions explain", request=request_id)
     assert (answer["decided_again"], answer["reason"]) == ("deny", "Too long")
+    assert (answer["type"], answer["tier"]) == ("payg", "free")
     rules = {row["rule"]: (row["fits"], row["why"]) for row in answer["rules"]}
     assert rules["open"][0] is True
     assert rules["long"] == (
