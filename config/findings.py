@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,16 @@ class Finding:
 
 
 class InvalidDocument(Exception):
-    """A file, or several, that cannot be used. Carries every finding, not only the first."""
+    """A file, or several, that cannot be used. Carries every finding, not only the first.
 
-    def __init__(self, findings: Sequence[Finding]) -> None:
+    `rest` is what a single file says without what is wrong with it, where that still is a document, and its source: not
+    to be used, but to be looked at for what else is wrong.
+    """
+
+    def __init__(self, findings: Sequence[Finding], rest: object = None) -> None:
         super().__init__("\n".join(map(str, findings)))
         self.findings = tuple(findings)
+        self.rest: Any = rest
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

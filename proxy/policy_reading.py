@@ -34,10 +34,15 @@ Routes = tuple[MeteredRoute, ...]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The files of a policy, each of which is valid in itself, with where they were read from."""
+    """The files of a policy, with where they were read from.
+
+    Where there are `findings` it is what is left of files with mistakes in them, to be looked at for others, and is not
+    compiled.
+    """
 
     files: tuple[tuple[str, PolicyFile], ...]
     sources: Mapping[str, YamlSource]
+    findings: tuple[Finding, ...] = ()
 
     @property
     def texts(self) -> Source:
@@ -70,44 +75,47 @@ def load_rulebook(folder: Path | None, catalogue: Catalogue, routes: Routes | No
 def read_policy(folder: Path | None) -> Policy:
     """The files of a folder; none where the built-in policy is in force. Raises InvalidDocument."""
     paths = policy_files(folder) if folder is not None else []
-    files, sources, findings = _read([partial(read_document, path, PolicyFile) for path in paths])
-    if folder is not None and not files and not findings:
+    if folder is not None and not paths:
         message = "there are no policy files (*.yaml) in this folder; without `policies` the tier ladder is in force"
-        findings.append(Finding(str(folder), 1, 1, "no-policy", message))
-    if findings:
-        raise InvalidDocument(findings)
-    return Policy(tuple(files), sources)
+        raise InvalidDocument([Finding(str(folder), 1, 1, "no-policy", message)])
+    return _read([partial(read_document, path, PolicyFile) for path in paths])
 
 
 def kept_policy(texts: Source) -> Policy:
     """A policy that was put in force once, from its texts. Raises InvalidDocument."""
-    files, sources, findings = _read([partial(parse_document, name, text, PolicyFile) for name, text in texts])
-    if findings:
-        raise InvalidDocument(findings)
-    return Policy(tuple(files), sources)
+    return _read([partial(parse_document, name, text, PolicyFile) for name, text in texts])
 
 
-def _read(
-    readers: Sequence[Callable[[], tuple[PolicyFile, YamlSource]]],
-) -> tuple[list[tuple[str, PolicyFile]], dict[str, YamlSource], list[Finding]]:
-    """Every file that can be read, and what is wrong with the others."""
+def _read(readers: Sequence[Callable[[], tuple[PolicyFile, YamlSource]]]) -> Policy:
+    """Every file, or what is left of it. Raises InvalidDocument where nothing of one can be looked at further."""
     sources: dict[str, YamlSource] = {}
     files: list[tuple[str, PolicyFile]] = []
     findings: list[Finding] = []
+    lost = False
     for read in readers:
         try:
             document, source = read()
         except InvalidDocument as error:
             findings += error.findings
-            continue
+            if error.rest is None:
+                lost = True
+                continue
+            document, source = error.rest
         sources[source.file] = source
         files.append((source.file, document))
-    return files, sources, findings
+    if lost:
+        # A name that is unknown now may be said in what could not be read.
+        raise InvalidDocument(findings)
+    return Policy(tuple(files), sources, tuple(findings))
 
 
 def compiled(policy: Policy, catalogue: Catalogue, routes: Routes | None = None) -> Rulebook:
     """A policy for a catalogue and routes. Raises InvalidDocument when they do not fit together."""
     rulebook = compile_rulebook(list(policy.files), catalogue, routes, zone_named)
+    if policy.findings:
+        problems = [] if isinstance(rulebook, Rulebook) else rulebook
+        found = [*policy.findings, *(_finding(problem, policy.sources) for problem in problems)]
+        raise InvalidDocument(sorted(found, key=lambda finding: (finding.file, finding.line, finding.column)))
     if isinstance(rulebook, Rulebook):
         difference = disagreement(rulebook)
         if difference is None:

@@ -31,7 +31,7 @@ def told(folder: Path, text: str) -> list[Finding]:
 
 def golden() -> dict[str, tuple[str, str]]:
     """The policies of the golden page with what is told of them, by their headings."""
-    pattern = r"^## (.*)\n\n```yaml\n(.*?)```\n\n```text\n(.*?)\n```"
+    pattern = r"^## ([^\n]*)\n\n```yaml\n(.*?)```\n\n```text\n(.*?)\n```"
     return {
         name: (text, expected) for name, text, expected in re.findall(pattern, GOLDEN.read_text("utf-8"), re.M | re.S)
     }

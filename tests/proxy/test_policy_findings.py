@@ -23,6 +23,11 @@ def test_a_finding_is_told_as_on_the_page(name: str, tmp_path: Path, monkeypatch
     assert all(finding.is_error for finding in found) == ("warning: " not in expected)
 
 
+def test_every_example_of_the_page_is_tried() -> None:
+    """Each heading has a policy and what is told of it; none is swallowed by the one before."""
+    assert len(golden()) == len(re.findall(r"^## ", GOLDEN.read_text("utf-8"), re.M)) > 50
+
+
 def test_the_page_has_every_code() -> None:
     """No finding about what a policy means is without an example; those about its form are the business of `config`."""
     page = GOLDEN.read_text("utf-8")
