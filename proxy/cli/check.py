@@ -51,7 +51,7 @@ class Report:
         return any(strict or finding.is_error for finding in self.findings)
 
 
-@click.command(epilog=example("check", "check --config staging.yaml --json"))
+@click.command(epilog=example("check", "check --policies next/", "check --config staging.yaml --json"))
 @click.option(
     "--format",
     "form",
@@ -61,16 +61,18 @@ class Report:
     help="How findings are told: for people, as JSON, as SARIF 2.1.0, or as annotations of a CI run.",
 )
 @click.option("--strict", is_flag=True, help="Fail on warnings as well.")
+@click.option("--policies", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Check this folder of policies instead of that of the settings.")  # fmt: skip
 @click.argument("seeds", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path),
                 help="Seed files to check as well.")  # fmt: skip
 @common
-def check(invocation: Invocation, seeds: tuple[Path, ...], form: str, strict: bool) -> None:
+def check(invocation: Invocation, seeds: tuple[Path, ...], policies: Path | None, form: str, strict: bool) -> None:
     """Validates settings, policies, seeds and the database schema. Changes nothing.
 
     Every finding is told, as file:line:column: code: message. Policies are checked against the routes of the settings
     and the catalogue of the database, or of the seeds that come with Farebox while there is none.
     """
-    report = asyncio.run(_check(invocation.existing_config(), seeds))
+    report = asyncio.run(_check(invocation.existing_config(), seeds, policies))
     _tell(report, "json" if invocation.json else form, strict)
     if report.fails(strict):
         click.get_current_context().exit(REFUSED)
@@ -93,12 +95,12 @@ def _tell(report: Report, form: str, strict: bool) -> None:
         show(answer, as_json=False)
 
 
-async def _check(config: Path, seeds: tuple[Path, ...]) -> Report:
+async def _check(config: Path, seeds: tuple[Path, ...], policies: Path | None) -> Report:
     from proxy.cli import catalogues
 
     report = Report()
     settings = _settings(config, report)
-    folder = settings.policies_folder if settings else _folder_named_in(config)
+    folder = policies or (settings.policies_folder if settings else _folder_named_in(config))
     at_hand = await _stored(settings, report) if settings else None
     at_hand = at_hand or await catalogues.packaged()
 

@@ -40,7 +40,7 @@ policy = Noun(
 @click.option(
     "--policies",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Test this folder, on the catalogue that comes with Farebox, instead of what the settings name.",
+    help="Test this folder instead of that of the settings; without a settings file, on Farebox's own catalogue.",
 )
 @click.option("--junit", "junit_file", type=click.Path(dir_okay=False, path_type=Path),
               help="Write the outcomes into this file as JUnit XML as well.")  # fmt: skip
@@ -84,13 +84,13 @@ async def _run(invocation: Invocation, files: Sequence[Path], policies: Path | N
     from proxy.operations.policy_cases import run_cases
     from proxy.policy_reading import load_rulebook, metered_routes
 
-    if policies is not None:
+    if policies is not None and not invocation.config.is_file():
         rulebook = load_rulebook(policies, (await packaged()).catalogue)
     else:
         settings = invocation.settings()
         at_hand = await stored(settings) or await packaged()
         routes = metered_routes(settings.values.routes)
-        rulebook = load_rulebook(settings.policies_folder, at_hand.catalogue, routes)
+        rulebook = load_rulebook(policies or settings.policies_folder, at_hand.catalogue, routes)
     outcomes: list[Outcome] = []
     findings: list[Finding] = []
     for file in files:

@@ -49,6 +49,23 @@ def save(console: Console, folder: str, text: str) -> None:
     (console.folder / folder / "main.yaml").write_text(text)
 
 
+def test_the_next_policy_is_checked_and_tested_where_it_is(shop: Console) -> None:
+    """On the routes and the catalogue of the settings, without touching what is in force."""
+    save(shop, "next", "version: 1\nrules:\n  - {id: all, allow: use, route: nowhere}\n")
+    (finding,) = shop.json("check", "--policies", str(shop.folder / "next"), code=1)["findings"]
+    assert (finding["code"], finding["line"]) == ("unknown-route", 3)
+    assert shop.json("check")["ok"] is True
+    save(shop, "next", SHUT)
+    cases = shop.folder / "cases.yaml"
+    cases.write_text(
+        'version: 1\nnow: "2026-01-15T12:00:00Z"\ncallers: {ana: {user: ana}}\n'
+        'cases: [{caller: ana, deny: "*", rule: shut}]\n'
+    )
+    tried = ("policy", "test", str(cases))
+    assert shop.json(*tried, "--policies", str(shop.folder / "next"))["ok"] is True
+    assert shop.json(*tried, code=1)["ok"] is False
+
+
 def test_what_cannot_be_compared_is_named(shop: Console) -> None:
     """Conditions and limits depend on the request: no difference of theirs is found, and that is said."""
     save(shop, "next", TIMED)

@@ -61,7 +61,7 @@ async def test_a_fault_is_in_the_log_too(counter: Counter) -> None:
     with pytest.raises(RuntimeError):
         await replace(operation, run=fails).perform(counter.desk, given)
     (entry,) = await entries(counter)
-    assert (entry["outcome"], entry["error"]) == ("failed", "RuntimeError: broken pipe")
+    assert (entry["outcome"], entry["error"]) == ("failed", "RuntimeError")
 
 
 async def test_what_leaves_no_trace_is_not_done(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
