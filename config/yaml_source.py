@@ -138,8 +138,8 @@ def _composed(source: YamlSource, text: str) -> yaml.Node | None:
         position = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         # The names that PyYAML quotes are in the line as well, where they are masked if they are secrets.
         message = re.sub(r" '[^'<]{3,}'", "", " ".join(filter(None, (error.context, error.problem))))
-        if message.endswith("but got '{'"):
-            message += "; a text with braces needs quotes here"
+        if message.endswith(("but got '{'", "but got '['")):
+            message += "; a text with braces or brackets needs quotes here"
     except yaml.reader.ReaderError as error:
         position = _line_and_column(text[: error.position])
         message = f"the character #x{error.character:04x} is not allowed"
