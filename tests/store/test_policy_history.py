@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -16,8 +17,10 @@ SOURCE = (("main.yaml", "version: 1\n"), ("more.yaml", "version: 1 # é\n"))
 
 
 @pytest.fixture
-def database(database_url: str) -> Database:
-    return Database(database_url, utc_now)
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = Database(database_url, utc_now)
+    yield opened
+    await opened.close()
 
 
 async def test_what_is_in_force_is_written_once(database: Database) -> None:
