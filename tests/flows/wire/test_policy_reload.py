@@ -16,7 +16,7 @@ from proxy import policy_reading
 from proxy.operations.operation import Desk
 from proxy.operations.table import OPERATIONS
 from proxy.watching import NODE, reload
-from store import policy_history
+from store import decisions, policy_history
 from tests.flows.wire.wire import SETTINGS, Wire, running_wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -98,6 +98,17 @@ async def test_every_request_is_decided_by_one_policy(wire: Wire) -> None:
     stop.set()
     await asyncio.gather(*askers)
     assert seen == {("403", "first", "Closed by first"), ("403", "second", "Closed by second")}
+
+    async def recorded() -> set[tuple[str, str]]:
+        rows = await wire.services.store.database.read(lambda connection: decisions.page(connection, limit=500))
+        return {(row["revision"], row["rule"]) for row in rows}
+
+    async def both() -> bool:
+        return len(await recorded()) > 1
+
+    await wire.until(both)
+    pairs = await recorded()
+    assert len(pairs) == len(dict(pairs)) == 2, "a revision is recorded with its own rule alone"
 
 
 async def test_a_save_is_noticed_and_a_bad_one_changes_nothing(wire: Wire) -> None:

@@ -58,8 +58,7 @@ def test_the_next_policy_is_checked_and_tested_where_it_is(shop: Console) -> Non
     save(shop, "next", SHUT)
     cases = shop.folder / "cases.yaml"
     cases.write_text(
-        'version: 1\nnow: "2026-01-15T12:00:00Z"\ncallers: {ana: {user: ana}}\n'
-        'cases: [{caller: ana, deny: "*"}]\n'
+        'version: 1\nnow: "2026-01-15T12:00:00Z"\ncallers: {ana: {user: ana}}\ncases: [{caller: ana, deny: "*"}]\n'
     )
     tried = ("policy", "test", str(cases))
     assert shop.json(*tried, "--policies", str(shop.folder / "next"))["ok"] is True
