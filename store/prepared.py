@@ -94,11 +94,16 @@ def _on_driver(connection: Connection, text: str, values: tuple[Any, ...]) -> Se
 
 
 class Writing:
-    """A statement that takes a set of rows. In `text`, `{rows}` stands for them: a table v with column1, column2, …"""
+    """A statement that takes a set of rows. In `text`, `{rows}` stands for them: a table v with column1, column2, …
 
-    def __init__(self, columns: Sequence[sa.Column[Any]], text: str) -> None:
+    Where it joins them with a table, it ends with a condition, and `key` is the column of the table that column1 finds.
+    """
+
+    def __init__(self, columns: Sequence[sa.Column[Any]], text: str, key: str | None = None) -> None:
         self._kinds = tuple(column.type.compile(_POSTGRESQL) for column in columns)
         self._text = text
+        # PostgreSQL keeps the plan that it made for a table when that was empty: to read all of it. Not with this.
+        self._among = "" if key is None else f" AND {key} = ANY($1::{self._kinds[0]}[])"
 
     def run(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
         """All rows, or nothing when there are none."""
@@ -109,7 +114,8 @@ class Writing:
                 values = tuple(chain.from_iterable(rows[start : start + size]))
                 _on_driver(connection, _with_values(self._text, len(self._kinds), size), values)
         else:
-            connection.exec_driver_sql(_with_arrays(self._text, self._kinds), tuple(map(list, zip(*rows, strict=True))))
+            text = _with_arrays(self._text + self._among, self._kinds)
+            connection.exec_driver_sql(text, tuple(map(list, zip(*rows, strict=True))))
 
 
 _POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -152,4 +158,5 @@ def updating(table: sa.Table, changed: Sequence[str], guard: str = "") -> Writin
     where = " AND ".join(f'{table.name}."{key.name}" = v.column{number}' for number, key in enumerate(keys, 1))
     values = ", ".join(f'"{name}" = v.column{number}' for number, name in enumerate(changed, len(keys) + 1))
     columns = [*keys, *(table.columns[name] for name in changed)]
-    return Writing(columns, f"UPDATE {table.name} SET {values} FROM {{rows}} WHERE {where}{guard}")
+    text = f"UPDATE {table.name} SET {values} FROM {{rows}} WHERE {where}{guard}"
+    return Writing(columns, text, f'{table.name}."{keys[0].name}"')
