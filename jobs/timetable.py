@@ -17,9 +17,11 @@ import schedule
 
 from config.findings import did_you_mean
 from jobs.archive_usage import Keep, archive_usage
+from jobs.audit_housekeeping import audit_housekeeping
 from jobs.expire_subscriptions import expire_subscriptions
 from jobs.forget_keys import forget_keys
 from jobs.quota_housekeeping import quota_housekeeping
+from jobs.rate_housekeeping import rate_housekeeping
 from jobs.roll_up_usage import roll_up_usage
 from jobs.sweep_holds import sweep_holds
 from jobs.turns import Turn
@@ -62,7 +64,7 @@ class Job:
     run: Callable[[Store, Turn], Awaitable[dict[str, int]]]
 
 
-_ARCHIVE, _WATCH = "archive_usage", "watch_jobs"
+_ARCHIVE, _AUDIT, _WATCH = "archive_usage", "audit_housekeeping", "watch_jobs"
 
 JOBS: tuple[Job, ...] = (
     Job("quota_housekeeping", DAILY, "Drops quota windows that nobody can ask for any more.", quota_housekeeping),
@@ -72,14 +74,23 @@ JOBS: tuple[Job, ...] = (
     Job("forget_keys", HOURLY, "Forgets idempotency keys that have expired.", forget_keys),
     Job(_WATCH, EVERY_5_S, "Asks backends how jobs stand that clients do not ask for.", partial(watch_jobs, ask=None)),
     Job(_ARCHIVE, DAILY, "Moves old usage into files, where `retention` says so.", partial(archive_usage, keep=None)),
-)
+    Job("rate_housekeeping", HOURLY, "Drops counters of limits that count nothing any more.", rate_housekeeping),
+    Job(_AUDIT, DAILY, "Drops old entries of the audit log, where `retention` says so.",
+        partial(audit_housekeeping, months=None)),
+)  # fmt: skip
 """As it is without settings, which keep everything and ask for nothing."""
 
 
-def jobs_for(keep: Keep | None, ask: Ask | None = None) -> tuple[Job, ...]:
-    """The jobs of a place where so much usage is kept, and where backends are asked like this."""
-    runs = {_ARCHIVE: partial(archive_usage, keep=keep), _WATCH: partial(watch_jobs, ask=ask)}
-    return tuple(replace(job, run=runs.get(job.name, job.run)) for job in JOBS)
+def jobs_for(keep: Keep | None, audit: int | None = None, ask: Ask | None = None) -> tuple[Job, ...]:
+    """The jobs of a place where so much usage, and so many months of the audit log, are kept, and where backends are
+    asked like this.
+    """
+    run = {
+        _ARCHIVE: partial(archive_usage, keep=keep),
+        _AUDIT: partial(audit_housekeeping, months=audit),
+        _WATCH: partial(watch_jobs, ask=ask),
+    }
+    return tuple(replace(job, run=run.get(job.name, job.run)) for job in JOBS)
 
 
 class UnknownJob(Exception):

@@ -54,13 +54,20 @@ async def _run_once(settings: LoadedSettings, name: str) -> JobReport:
     from config.clock import utc_now
     from jobs.process import run_job_once
     from jobs.timetable import UnknownJob, job_named
+    from proxy.operations.auditing import audited, command_line
+    from store.audit import Act
     from store.opening import open_store
 
     try:
         job_named(name)
     except UnknownJob as error:
         raise click.UsageError(str(error)) from None
-    async with open_store(settings.database_url, utc_now) as store, _timetable(settings, store) as jobs_here:
+    act = Act("operator", command_line(), "jobs once", {"job": name})
+    async with (
+        open_store(settings.database_url, utc_now) as store,
+        audited(store, act),
+        _timetable(settings, store) as jobs_here,
+    ):
         return await run_job_once(store, utc_now, name, jobs_here)
 
 
@@ -71,10 +78,11 @@ async def _timetable(settings: LoadedSettings, store: Store) -> AsyncIterator[Se
     from jobs.timetable import jobs_for
     from proxy.asking import asking
 
-    usage = settings.values.retention.usage
-    keep = None if usage == "forever" else Keep(usage, settings.archive_folder)
+    retention = settings.values.retention
+    keep = None if retention.usage == "forever" else Keep(retention.usage, settings.archive_folder)
+    audit = None if retention.audit == "forever" else retention.audit
     async with asking(settings, store, utc_now) as ask:
-        yield jobs_for(keep, ask)
+        yield jobs_for(keep, audit, ask)
 
 
 jobs = Noun(

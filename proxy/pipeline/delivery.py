@@ -147,7 +147,11 @@ class Delivery:
         return answer
 
     async def _leased(self, held: Held) -> web.StreamResponse:
-        with Lease(self._services.store.ledger, held, self._limits.request_deadline) as lease:
+        """While it runs, with its client or without, the call has its places and its hold stands."""
+        with (
+            held.admitted.passing.held(),
+            Lease(self._services.store.ledger, held, self._limits.request_deadline) as lease,
+        ):
             return await self._metered(held, lease)
 
     async def _metered(self, held: Held, lease: Lease) -> web.StreamResponse:
@@ -195,7 +199,7 @@ class Delivery:
         left: ClientLeft | None = None
         async with self._ended_by(held, aborted), self._recorder.streaming():
             try:
-                response = await begin(incoming, answer, settlement.funding_headers(held.hold))
+                response = await begin(incoming, answer, self._reserved(held))
                 await pump(incoming, answer, response, reader, lease)
             except ClientLeft as error:
                 left = error
@@ -240,10 +244,15 @@ class Delivery:
         the ledger ends the hold when it can, or its deadline does.
         """
         try:
-            return settlement.headers_of(await ending)
+            return settlement.headers_of(await ending) + settlement.notice_headers(held)
         except StoreUnavailable as error:
             log.error("hold %s could not be ended yet: %s", id_text(held.hold.hold_id), error)
-            return settlement.funding_headers(held.hold)
+            return self._reserved(held)
+
+    @staticmethod
+    def _reserved(held: Held) -> HeaderList:
+        """What the client is told of a hold that is still open."""
+        return settlement.funding_headers(held.hold) + settlement.notice_headers(held)
 
     async def _end(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> Hold | Ended | Refused:
         """Settle a complete answer, or bind its hold to the job that it has accepted."""

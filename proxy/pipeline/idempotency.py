@@ -150,7 +150,9 @@ def _refusal(used: Used) -> Refusal:
             error, hint = "The first request with this idempotency key still runs", "Ask again with the same key."
             return Refusal(Reason.IDEMPOTENCY_IN_PROGRESS, error, hint, first, retry_after_s=WAIT_S)
         case _:
-            charged = used.charged if used.funding == Funding.QUOTA else to_credits(used.charged)
+            charged = to_credits(used.charged) if used.funding == Funding.CREDITS else used.charged
+            # What is counted for fair use is no charge.
+            charged = 0 if used.funding == Funding.EXEMPT else charged
             first |= {"outcome": used.state, "funding": used.funding, "charged": charged, "jobId": used.job_id}
             error = "The first request with this idempotency key has been answered, and its answer is not kept"
             hint = "Nothing was done again. Use a new key to run, and pay for, the request once more."

@@ -20,6 +20,7 @@ from config.routes import Route
 from policies.callers import Caller
 from policies.refusals import Reason, Refusal, account_frozen, store_unavailable
 from proxy.callbacks import Callbacks
+from proxy.decision_log import Call, DecisionLog
 from proxy.errors import STATUS, Answer, answer_to
 from proxy.management.api import Management
 from proxy.management.endpoint import Endpoint
@@ -33,7 +34,7 @@ from proxy.pipeline.idempotency import Keeper, claim_key, has_key, replay
 from proxy.pipeline.receiving import receive
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import Truncated, write_answer
-from proxy.pipeline.reservation import identify, reserve
+from proxy.pipeline.reservation import Reserved, ask_of, identify, reserve
 from proxy.pipeline.routing import Routes
 from proxy.services import Services
 from proxy.upstream.client import UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
@@ -47,12 +48,20 @@ log = logging.getLogger(__name__)
 class Pipeline:
     """Serves the requests of one process."""
 
-    def __init__(self, services: Services, routes: Routes, management: Management, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        services: Services,
+        routes: Routes,
+        management: Management,
+        recorder: Recorder,
+        decisions: DecisionLog,
+    ) -> None:
         self._services = services
         self._routes = routes
         self._management = management
         self._recorder = recorder
         self._callbacks = Callbacks(services)
+        self._decisions = decisions
         self._delivery = Delivery(services, recorder)
 
     async def close(self) -> None:
@@ -128,18 +137,34 @@ class Pipeline:
         if isinstance(keeper, Used):
             return await replay(routed.incoming, keeper)
         held = await self._reserve(asked, caller, keeper)
-        return held if isinstance(held, Refusal) else await self._delivery.metered(held)
+        if isinstance(held, Refusal):
+            return held
+        self._recorder.noticed(held)
+        return await self._delivery.metered(held)
+
+    def _log(self, incoming: Incoming, asked: Asked, reserved: Reserved) -> None:
+        """Into the decision log; never a reason for a request to fail."""
+        if reserved.caller is None or reserved.decided is None:
+            return
+        call = Call(incoming.id, reserved.caller, ask_of(asked), reserved.revision, self._services.now())
+        try:
+            outcome = reserved.outcome
+            self._decisions.add(call, reserved.decided, outcome if isinstance(outcome, Refusal) else outcome.hold)
+        except Exception:
+            log.exception("the decision on request %s could not be recorded", incoming.id_text)
 
     async def _reserve(self, asked: Asked, caller: Caller, keeper: Keeper | None) -> Held | Refusal:
         """The quote, taken aside. Where that fails, an idempotency key is free again."""
         started = perf_counter()
         try:
-            held = await reserve(asked, caller, self._services)
+            reserved = await reserve(asked, caller, self._services)
         except BaseException:
             if keeper is not None:
                 self._delivery.in_background(keeper.give_up())
             raise
         self._recorder.reserving(perf_counter() - started)
+        self._log(asked.routed.incoming, asked, reserved)
+        held = reserved.outcome
         if keeper is None:
             return held
         if isinstance(held, Refusal):
@@ -147,6 +172,7 @@ class Pipeline:
             return held
         if not keeper.in_time:
             # The key may be another request's by now, and this one must not run beside it.
+            held.admitted.passing.leave()
             await self._services.store.ledger.end(settlement.release_verb(held, "the idempotency key was too slow"))
             return store_unavailable()
         return replace(held, keeper=keeper)

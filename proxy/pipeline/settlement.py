@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from policies.pricing import cost, quota_cost, to_credits
+from policies.scope import Mode
 from policies.terms import Funding, OnDeadline
 from proxy.headers import HeaderList
 from proxy.pipeline.exchange import Held, Measured
@@ -39,10 +40,11 @@ def measure(held: Held, documents: Sequence[Any], passed: Passed, complete: bool
         return Measured(None, quoted, estimated=True)
     units: dict[str, Decimal] = {**asked.units, **stated}
     model = held.admitted.allow.model
-    if held.hold.funding is not Funding.QUOTA:
-        amount: int | None = cost(model.price, units)
-    else:
-        amount = None if model.quota_price is None else quota_cost(model, units)
+    amount = None
+    if held.hold.funding is Funding.CREDITS:
+        amount = cost(model.price, units)
+    elif held.hold.funding is Funding.QUOTA and model.quota_price is not None:
+        amount = quota_cost(model, units)
     return Measured(amount, {name: str(value) for name, value in units.items()}, estimated=False)
 
 
@@ -107,12 +109,31 @@ def headers_of(outcome: Hold | Ended | Refused) -> HeaderList:
 def funding_headers(outcome: Hold | Ended) -> HeaderList:
     """What the caller is told: who paid, how much was charged or is still reserved, and what is left."""
     amount = outcome.amount if isinstance(outcome, Hold) else outcome.charged
+    if outcome.funding is Funding.EXEMPT:
+        # What is counted for fair use is no charge.
+        return [("X-Farebox-Funding", str(outcome.funding)), ("X-Farebox-Charged", "0")]
     label = "X-Farebox-Reserved" if isinstance(outcome, Hold) else "X-Farebox-Charged"
     if outcome.funding is Funding.QUOTA:
         shown, left, remaining = str(amount), "X-Farebox-Quota-Remaining", str(outcome.available)
     else:
         shown, left, remaining = credits_text(amount), "X-Farebox-Credits-Remaining", credits_text(outcome.available)
     return [("X-Farebox-Funding", str(outcome.funding)), (label, shown), (left, remaining)]
+
+
+def notice_headers(held: Held) -> HeaderList:
+    """What entries of the policy in mode `warn` would have done, in one line of ASCII each."""
+    admitted = held.admitted
+    told = [(notice.rule, notice.sentence) for notice in admitted.allow.notices if notice.mode is Mode.WARN]
+    told += [
+        (entry.id, entry.content.because or "This limit is exceeded")
+        for entry in admitted.passing.exceeded
+        if entry.mode is Mode.WARN
+    ]
+    return [
+        ("X-Farebox-Warning", f"{rule}: {sentence.encode('ascii', 'backslashreplace').decode()}")
+        for rule, sentence in told
+        if sentence.isprintable()
+    ]
 
 
 def credits_text(micro_credits: int) -> str:
