@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from config.routes import WebSocket
 from policies.callers import Caller
 from policies.evaluate import Allow
 from policies.rulebook import Rulebook
@@ -39,6 +40,8 @@ class Incoming(NamedTuple):
     headers: HeaderList
     travelling: HeaderList
     received_at: datetime
+    websocket: bool
+    """Whether it asks to become a WebSocket."""
 
     def values(self, name: str) -> list[str]:
         """All values of a header, in order."""
@@ -51,6 +54,11 @@ class Routed(NamedTuple):
     incoming: Incoming
     route: CompiledRoute
     parameters: Mapping[str, str]
+
+    @property
+    def websocket(self) -> WebSocket | None:
+        """How the connection is served, where it asks to become a WebSocket and may."""
+        return self.route.websocket if self.incoming.websocket else None
 
 
 @dataclass(frozen=True, slots=True)

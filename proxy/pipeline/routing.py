@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from config.extractors import Source
-from config.routes import Route
+from config.routes import Route, WebSocket
 from policies.refusals import Refusal, invalid_request, no_route
 from proxy.paths import LONG, REMEMBERED, Found, PathTable, Target, lenient
 from proxy.strict_json import tokens
@@ -26,6 +26,12 @@ class CompiledRoute:
     @property
     def id(self) -> str:
         return self.settings.id
+
+    @property
+    def websocket(self) -> WebSocket | None:
+        """How its WebSockets are served. Where nothing is paid for, they pass without a word in the settings."""
+        unpaid = None if self.settings.access == "metered" else WebSocket()
+        return self.settings.websocket or unpaid
 
     @property
     def reads_answer(self) -> bool:

@@ -30,6 +30,7 @@ from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import Truncated, write_answer
 from proxy.pipeline.reservation import identify, reserve
 from proxy.pipeline.routing import Routes
+from proxy.pipeline.stretches import stretch_units
 from proxy.services import Services
 from proxy.upstream.client import UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
 from store.engine import StoreUnavailable
@@ -47,6 +48,10 @@ class Pipeline:
         self._management = management
         self._recorder = recorder
         self._delivery = Delivery(services, recorder)
+
+    def leave(self) -> None:
+        """The stop signal has come: what would not end by itself is brought to its end."""
+        self._delivery.leave()
 
     async def close(self) -> None:
         await self._delivery.close()
@@ -123,7 +128,10 @@ class Pipeline:
             body = read
         parts = RequestParts(routed.parameters, incoming.target.query, incoming.travelling, body.peeked, {})
         extracted = extract(routed.route.settings, parts)
-        return extracted if isinstance(extracted, Refusal) else Asked(routed, body, *extracted)
+        if isinstance(extracted, Refusal):
+            return extracted
+        model_key, units = extracted
+        return Asked(routed, body, model_key, {**units, **stretch_units(routed.websocket)})
 
     async def _record(
         self,
