@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 from config.routes import WebSocket
 from policies.callers import Caller
@@ -11,6 +12,7 @@ from policies.refusals import Reason, Refusal
 from proxy.headers import HeaderList, readable_codings, with_forwarded_for
 from proxy.pipeline.body import outgoing_body
 from proxy.pipeline.exchange import Body, Routed
+from proxy.pipeline.relay import write_interim
 from proxy.upstream.client import (
     Outgoing,
     UpstreamAnswer,
@@ -52,7 +54,8 @@ async def send(
         return await _switch(routed, routed.websocket, headers)
     payload, length = outgoing_body(incoming, body, patience)
     repeatable = payload is None and incoming.method in SAFE and allow is None
-    outgoing = Outgoing(incoming.method, incoming.target.raw, headers, payload, length, repeatable)
+    interim = partial(write_interim, incoming)
+    outgoing = Outgoing(incoming.method, incoming.target.raw, headers, payload, length, repeatable, interim=interim)
     return await routed.route.upstream.send(outgoing)
 
 

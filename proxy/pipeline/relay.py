@@ -108,6 +108,14 @@ async def write_answer(request: web.BaseRequest, answer: Answer, extra: HeaderLi
     return await _written(request, response)
 
 
+def write_interim(incoming: Incoming, status: int, reason: str, headers: HeaderList) -> None:
+    """Pass on an answer before the answer, such as 103 (RFC 9110 §15.2). HTTP/1.0 knows none."""
+    request = incoming.request
+    if request.version >= HttpVersion11 and request.transport is not None and request.writer.output_size == 0:
+        head = [f"HTTP/1.1 {status} {reason}", *map(": ".join, end_to_end(headers)), "", ""]
+        request.transport.write(lines_bytes(head))
+
+
 def cut(request: web.BaseRequest, response: web.StreamResponse) -> Truncated:
     """End the connection in the middle of an answer: the only honest end of a truncated answer."""
     if request.transport is not None:

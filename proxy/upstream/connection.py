@@ -65,7 +65,8 @@ class Connection(asyncio.BufferedProtocol):
         self._patience = patience
         self._deadline.cut_at = self._loop.time() + patience.total_s
         self._deadline.wait(patience.response_s)
-        parser = AnswerParser(is_head=outgoing.method == "HEAD", may_switch=outgoing.switches)
+        is_head, may_switch = outgoing.method == "HEAD", outgoing.switches
+        parser = AnswerParser(is_head=is_head, may_switch=may_switch, interim=outgoing.interim)
         self._parser = parser
         self._head = self._loop.create_future()
         self._send(head, outgoing)

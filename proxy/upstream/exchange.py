@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from proxy.headers import HeaderList
+from proxy.upstream.parsing import Interim
 
 
 class UpstreamUnreachable(Exception):
@@ -41,7 +42,7 @@ class Outgoing(NamedTuple):
 
     What the stream raises is raised by `Upstream.send` as it is. A request is `repeatable` when asking twice is as
     good as asking once: a safe method (RFC 9110 §9.2.1) that nobody pays for. One that `switches` asks for another
-    protocol on its connection (RFC 9110 §7.8), and may be answered by 101.
+    protocol on its connection (RFC 9110 §7.8), and may be answered by 101. `interim` hears of interim answers.
     """
 
     method: str
@@ -51,6 +52,7 @@ class Outgoing(NamedTuple):
     length: int | None
     repeatable: bool = False
     switches: bool = False
+    interim: Interim | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ and would let two parties disagree about where an answer ends (RFC 9112 §6, §1
 other than `chunked`, or in HTTP/1.0; other protocols and versions; a switch of protocols that nobody asked for. After
 one that was asked for, what has come already of the other protocol is in `pieces`, and no more may be fed.
 
-Interim answers, chunk extensions and trailers are dropped: they belong to one connection, or would arrive after the
-decision that they could have changed.
+Interim answers are handed on, but for 100, which answers an `Expect` that is never sent. Chunk extensions and trailers
+are dropped: they belong to one connection, or would arrive after the decision that they could have changed.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -25,6 +26,10 @@ MAX_HEADERS = 500
 """Headers of one answer, its trailers included."""
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+Interim = Callable[[int, str, HeaderList], None]
+"""Hears of an interim answer: its status, its reason and its headers."""
 
 
 class MalformedAnswer(Exception):
@@ -52,14 +57,15 @@ class AnswerParser:
     _until_end = False
     _dry = _size = _names = 0
 
-    def __init__(self, *, is_head: bool, may_switch: bool = False) -> None:
+    def __init__(self, *, is_head: bool, may_switch: bool = False, interim: Interim | None = None) -> None:
         """`is_head` for the answer to a HEAD request, which has no body whatever its headers say; `may_switch` for
-        one that may be 101.
+        one that may be 101. `interim` is called for each interim answer.
         """
         self.headers: HeaderList = []
         self.pieces: list[bytes] = []
         self._is_head = is_head
         self._may_switch = may_switch
+        self._interim = interim
         self._http: HttpResponseParser | None = HttpResponseParser(self)
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -166,6 +172,8 @@ class AnswerParser:
         """RFC 9110 §15.2: the answer itself is still to come."""
         if self.status < 100:
             self._refuse("it answered with a status below 100")
+        if self._interim is not None and self.status != 100:
+            self._interim(self.status, self._reason.decode("utf-8", "surrogateescape"), list(self.headers))
         self.headers.clear()
         self._reason = b""
 
