@@ -167,11 +167,21 @@ class Route(Settings):
             raise ValueError(f"route {self.id!r} is metered and therefore needs `app` and `model`")
         if self.access != "metered" and (self.model or self.units or self.usage or self.job):
             raise ValueError(f"route {self.id!r} is not metered; `model`, `units`, `usage` and `job` have no meaning")
+        if len(self._bodies) > 1:
+            raise ValueError(f"route {self.id!r} reads its body as {' and as '.join(sorted(self._bodies))}; it is one")
         if self.websocket is not None:
             self._fits_websocket(self.websocket)
         if self.poll is not None and self.access != "account":
             raise ValueError(f"route {self.id!r} reads the state of jobs and therefore needs `access: account`")
         return self
+
+    @property
+    def _bodies(self) -> set[str]:
+        """The kinds of bodies that the model and the units are read from."""
+        sources: list[Source] = [self.model] if self.model is not None else []
+        for unit in self.units.values():
+            sources += [unit] if isinstance(unit, Source) else unit.product
+        return {kind for source in sources for kind in source.places if kind in ("json", "form", "multipart")}
 
     def _fits_websocket(self, websocket: WebSocket) -> None:
         if not any(match.method in ("GET", "*") for match in self.match):

@@ -40,7 +40,8 @@ class Checkpoints:
 
     def _run(self) -> None:
         connection: sqlite3.Connection | None = None
-        while True:
+        # Asked anew each time: `close` may come between the pause and the clearing, which then clears its call as well.
+        while not self._closing.is_set():
             self._wanted.wait()
             if self._closing.wait(PAUSE_S):
                 break

@@ -22,6 +22,7 @@ from policies.rulebook import Rulebook
 from policies.terms import HoldId
 from proxy.headers import HeaderList
 from proxy.paths import Target
+from proxy.pipeline.multipart import MultipartReader
 from proxy.pipeline.routing import CompiledRoute
 from store.verbs import Hold
 
@@ -40,7 +41,7 @@ class Incoming(NamedTuple):
     headers: HeaderList
     travelling: HeaderList
     received_at: datetime
-    websocket: bool
+    websocket: bool = False
     """Whether it asks to become a WebSocket."""
 
     def values(self, name: str) -> list[str]:
@@ -63,10 +64,16 @@ class Routed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A request body: the part that was read ahead, and whether that is all of it."""
+    """A request body: the part that was read ahead, and whether that is all of it.
+
+    `content` is what was read with its compression taken off, where it had one. `form` reads on while the rest of a
+    form streams by.
+    """
 
     peeked: bytes
     complete: bool
+    content: bytes | None = None
+    form: MultipartReader | None = None
 
 
 @dataclass(frozen=True, slots=True)

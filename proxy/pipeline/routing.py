@@ -22,6 +22,8 @@ class CompiledRoute:
     upstream: Upstream
     reads_body: bool
     usage: tuple[tuple[str, tuple[str, ...]], ...]
+    reads_fields: frozenset[str] = frozenset()
+    """The fields of a form in parts that decide; its files are not read."""
 
     @property
     def id(self) -> str:
@@ -51,8 +53,9 @@ class Routes:
             compiled = CompiledRoute(
                 route,
                 upstreams[route.upstream],
-                _reads_body(route),
+                any(source.reads_body for source in _sources(route)),
                 tuple((name, tokens(source.json_)) for name, source in route.usage.items()),
+                frozenset(source.multipart for source in _sources(route) if source.multipart is not None),
             )
             for match in route.match:
                 self._table.add(match.method, match.segments, compiled)
@@ -86,8 +89,8 @@ def _all_open(routes: Iterable[CompiledRoute]) -> bool:
     return all(route.settings.access == "open" for route in routes)
 
 
-def _reads_body(route: Route) -> bool:
+def _sources(route: Route) -> list[Source]:
     sources: list[Source] = [route.model] if route.model is not None else []
     for unit in route.units.values():
         sources += [unit] if isinstance(unit, Source) else unit.product
-    return any(source.reads_body for source in sources)
+    return sources

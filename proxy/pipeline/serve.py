@@ -21,7 +21,7 @@ from proxy.management.api import Management
 from proxy.management.endpoint import Endpoint
 from proxy.paths import Found
 from proxy.pipeline import forwarding
-from proxy.pipeline.body import BodyCut, read_ahead
+from proxy.pipeline.body import BodyCut, read_ahead, read_fields
 from proxy.pipeline.delivery import Delivery
 from proxy.pipeline.exchange import Asked, Incoming, Routed
 from proxy.pipeline.extraction import RequestParts, extract
@@ -121,12 +121,17 @@ class Pipeline:
         """The model and the units that the request asks for."""
         limits = self._services.settings.values.limits
         incoming, body = routed.incoming, forwarding.UNREAD
-        if routed.route.reads_body:
-            read = await read_ahead(incoming, limits.peek, limits.body_timeout)
+        if routed.route.reads_body or routed.route.reads_fields:
+            if routed.route.reads_fields:
+                read = await read_fields(incoming, routed.route.reads_fields, limits.peek, limits.body_timeout)
+            else:
+                read = await read_ahead(incoming, limits.peek, limits.body_timeout)
             if isinstance(read, Refusal):
                 return read
             body = read
-        parts = RequestParts(routed.parameters, incoming.target.query, incoming.travelling, body.peeked, {})
+        content = body.peeked if body.content is None else body.content
+        fields = body.form.fields if body.form is not None else {}
+        parts = RequestParts(routed.parameters, incoming.target.query, incoming.travelling, content, {}, fields)
         extracted = extract(routed.route.settings, parts)
         if isinstance(extracted, Refusal):
             return extracted
