@@ -43,8 +43,9 @@ format: .venv/installed ## Format, and mend what can be mended
 docs: .venv/installed ## Write the generated reference
 	$(BIN)/python docs/generate.py
 
-bench: .venv/installed ## Measure against a bare aiohttp proxy, in one run of a few minutes
+bench: .venv/installed ## Measure against a bare aiohttp proxy, and the ledger with a million accounts: a quarter of an hour
 	$(BIN)/python bench/throughput.py
+	$(BIN)/python bench/ledger.py
 
 lock: .venv/installed ## Pin every dependency with its hashes, for every platform
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --generate-hashes --group dev --no-header \

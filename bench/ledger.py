@@ -1,7 +1,7 @@
 """The ledger alone: cycles of reserve and settle, a lone reservation, what size costs, and what people read.
 
-    python bench/ledger.py [--database sqlite|postgresql] [--accounts 1000000] [--usage 1000000] [--seconds 5]
-                           [--rounds 3] [--json]
+    python bench/ledger.py [--database sqlite|postgresql] [--accounts 1000000] [--usage 10000000] [--seconds 5]
+                           [--rounds 3] [--json] [--write]
 
 Every commit is durable: SQLite with `synchronous = FULL`, PostgreSQL with `fsync` on, both on this machine's disk. Each
 cycle is of another account, chosen at random from all: the worst case, since no two share a page. What grows with size
@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,9 +28,12 @@ from sqlalchemy import Connection
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from figures import Figure, add_options, at_least, at_most, conditions, report
+
 from config.clock import utc_now
 from policies.quota import QuotaTerms
 from policies.terms import MICRO, AccountId, Funding, OnDeadline
+from proxy.serving import SWITCH_S, settle_memory
 from store import reports
 from store.columns import to_micros
 from store.ids import first_id_at
@@ -42,6 +44,8 @@ from store.verbs import Hold, Request, Reserve, Settle, Usage
 from tests.postgres import PostgresServer
 
 CONCURRENT = 64
+LONE_MS = {"sqlite": 2, "postgresql": 3}
+"""What a lone reservation may take, by database."""
 REQUEST = Request("user-1", None, "chat:gpt-4o-mini", "chat", "chat", "c04fe984ebda", "tier-models", 1, {"tokens": "9"})
 TERMS = QuotaTerms(10**9, 10**9, 1)
 USED = Usage({"input_tokens": "12", "output_tokens": "18"}, False, 200, 12)
@@ -111,7 +115,8 @@ _FILL = {"accounts": _fill_accounts, "usage": _fill_usage}
 
 def _reserve(store: Store, account_id: int, funding: Funding) -> Reserve:
     identity = store.ids.next(), AccountId(account_id), 0
-    return Reserve(*identity, (funding,), 1000, 1, TERMS, REQUEST, timedelta(hours=1), OnDeadline.RELEASE)
+    terms = TERMS if funding is Funding.QUOTA else None
+    return Reserve(*identity, (funding,), 1000, 1, terms, REQUEST, timedelta(hours=1), OnDeadline.RELEASE)
 
 
 async def cycles(store: Store, size: Size, seconds: float, funding: Funding, concurrent: int) -> list[float]:
@@ -176,59 +181,65 @@ async def filled(url: str, size: Size) -> AsyncIterator[Store]:
         yield store
 
 
-async def measure(small: Store, large: Store, size: Size, seconds: float, rounds: int) -> dict[str, float]:
+async def measure(kind: str, small: Store, large: Store, size: Size, options: argparse.Namespace) -> list[Figure]:
     """Every figure of one database."""
     tiny = Size(1_000, 0)
     rates: dict[tuple[str, str], list[float]] = {}
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for funding in (Funding.CREDITS, Funding.QUOTA):
             for name, store, of in (("small", small, tiny), ("large", large, size)):
-                rate = await cycles_per_s(store, of, seconds, funding)
+                rate = await cycles_per_s(store, of, options.seconds, funding)
                 rates.setdefault((name, funding), []).append(rate)
-    figures: dict[str, float] = {}
+    figures = []
     for funding in (Funding.CREDITS, Funding.QUOTA):
         pairs = zip(rates["small", funding], rates["large", funding], strict=True)
-        figures[f"cycles/s, {CONCURRENT} concurrent, {funding}"] = statistics.median(rates["large", funding])
-        figures[f"cost of a cycle, large / small, {funding}"] = statistics.median(one / other for one, other in pairs)
-    database, now = large.database, utc_now()
-    actions: dict[str, Callable[[int], Awaitable[object]]] = {
-        "lone reservation": lambda account: large.ledger.reserve(_reserve(large, account, Funding.CREDITS)),
-        "balance": lambda account: database.read(reports.balance, account, now),
-        "quota status": lambda account: database.read(windows_now, AccountId(account), TERMS, utc_now()),
-        "usage page": lambda account: database.read(reports.usage, account, None, 50),
+        growth = statistics.median(one / other for one, other in pairs)
+        rate = statistics.median(rates["large", funding])
+        figures.append(at_least(f"{kind}: cycles of {funding}, {CONCURRENT} at a time", rate, "1/s", 8_000))
+        figures.append(at_most(f"{kind}: cost of a cycle of {funding}, large to small", growth, "x", 1.2))
+    return figures + [figure async for figure in _lone(kind, large, size, options.seconds)]
+
+
+async def _lone(kind: str, store: Store, size: Size, seconds: float) -> AsyncIterator[Figure]:
+    """One action at a time: a reservation, and what people read."""
+    read, now = store.database.read, utc_now()
+    p50, _ = await timed(lambda account: store.ledger.reserve(_reserve(store, account, Funding.CREDITS)), size, seconds)
+    yield at_most(f"{kind}: lone reservation, p50", p50, "ms", LONE_MS[kind])
+    reads: dict[str, Callable[[int], Awaitable[object]]] = {
+        "balance": lambda account: read(reports.balance, account, now),
+        "quota status": lambda account: read(windows_now, AccountId(account), TERMS, utc_now()),
+        "usage page": lambda account: read(reports.usage, account, None, 50),
     }
-    for name, action in actions.items():
-        figures[f"{name}, p50 ms"], figures[f"{name}, p99 ms"] = await timed(action, size, seconds)
-    return figures
+    for name, action in reads.items():
+        _, p99 = await timed(action, size, seconds)
+        yield at_most(f"{kind}: {name}, p99", p99, "ms", 20)
 
 
-async def run(urls: list[str], size: Size, seconds: float, rounds: int) -> dict[str, float]:
+async def run(kind: str, urls: list[str], size: Size, options: argparse.Namespace) -> list[Figure]:
     async with filled(urls[0], Size(1_000, 0)) as small, filled(urls[1], size) as large:
-        return await measure(small, large, size, seconds, rounds)
+        return await measure(kind, small, large, size, options)
+
+
+def measured(kinds: Sequence[str], size: Size, options: argparse.Namespace) -> Iterator[Figure]:
+    for kind in kinds:
+        with databases(kind, "small", "large") as urls:
+            yield from asyncio.run(run(kind, urls, size, options))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], action="append")
+    add_options(parser)
+    parser.add_argument("--database", choices=list(LONE_MS), action="append")
     parser.add_argument("--accounts", type=int, default=1_000_000)
-    parser.add_argument("--usage", type=int, default=1_000_000)
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--usage", type=int, default=10_000_000)
     options = parser.parse_args()
     size = Size(options.accounts, options.usage)
-    kinds = options.database or ["sqlite", "postgresql"]
-    found = {}
-    for kind in kinds:
-        with databases(kind, "small", "large") as urls:
-            found[kind] = asyncio.run(run(urls, size, options.seconds, options.rounds))
-    if options.json:
-        print(json.dumps({"size": str(size), **found}))
-        return
-    print(f"{size}\n")
-    print("".join(f"{name:>14}" for name in kinds))
-    for name in found[kinds[0]]:
-        print("".join(f"{found[kind][name]:>14,.2f}" for kind in kinds) + f"   {name}")
+    # As the proxy does.
+    sys.setswitchinterval(SWITCH_S)
+    settle_memory()
+    report(
+        measured(options.database or list(LONE_MS), size, options), options, "ledger.py", conditions(options, str(size))
+    )
 
 
 if __name__ == "__main__":

@@ -9,23 +9,19 @@ two. `--write` writes the table to docs/performance.md.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from platform import python_version
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import streams
+from figures import Figure, add_options, at_least, at_most, conditions, report
 from house import (
     BARE,
     BODY,
     FAREBOX,
-    HERE,
     LOAD_CORE,
     STREAMS,
     UPSTREAM,
@@ -41,29 +37,6 @@ from house import (
 from load import Load, Result, run
 
 CHAT, OPEN = ("POST", "/v1/chat/completions"), ("GET", "/open")
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of the table. `reached` judges `value` against `goal`; a figure without a goal is told all the same."""
-
-    name: str
-    value: float
-    unit: str
-    goal: str = ""
-    reached: bool | None = None
-
-    def __str__(self) -> str:
-        verdict = {True: "reached", False: "MISSED", None: ""}[self.reached]
-        return f"{self.name:58} {self.value:9.2f} {self.unit:10} {self.goal:12} {verdict}"
-
-
-def at_least(name: str, value: float, goal: float) -> Figure:
-    return Figure(name, value, "x", f">= {goal:g} x", value >= goal)
-
-
-def at_most(name: str, value: float, unit: str, goal: float) -> Figure:
-    return Figure(name, value, unit, f"<= {goal:.3g} {unit}", value <= goal)
 
 
 def throughput(running: House, seconds: float, rounds: int) -> Iterator[Figure]:
@@ -85,7 +58,9 @@ def throughput(running: House, seconds: float, rounds: int) -> Iterator[Figure]:
         return statistics.median(of(a) / of(b) for a, b in zip(found[above], found[below], strict=True))
 
     for case, bare, goal in (("metered POST", "bare POST", 0.7), ("unmetered GET", "bare GET", 1.5)):
-        yield at_least(f"{case}, requests/s, to the {bare}", ratio(lambda one: one[0].requests_per_s, case, bare), goal)
+        yield at_least(
+            f"{case}, requests/s, to the {bare}", ratio(lambda one: one[0].requests_per_s, case, bare), "x", goal
+        )
         yield at_most(f"{case}, computing time, of the {bare}", ratio(lambda one: one[1], case, bare), "x", 1 / goal)
     for name, results in found.items():
         yield Figure(f"{name}, 32 connections", statistics.median(one.requests_per_s for one, _ in results), "1/s")
@@ -130,7 +105,7 @@ def bulk(running: House, mib: int, rounds: int) -> Iterator[Figure]:
             ratios.append(ours / bare)
             growth = max(growth, memory.growth_mib)
         yield at_most(f"memory grows in a {name} of {mib} MiB by", growth, "MiB", 16)
-        yield at_least(f"{name} of {mib} MiB, to a bare proxy that streams", statistics.median(ratios), 0.7)
+        yield at_least(f"{name} of {mib} MiB, to a bare proxy that streams", statistics.median(ratios), "x", 0.7)
 
 
 def workers(folder: Path, seconds: float, rounds: int) -> Iterator[Figure]:
@@ -165,46 +140,13 @@ def measured(options: argparse.Namespace) -> Iterator[Figure]:
         yield from workers(folder, options.seconds, options.rounds)
 
 
-PAGE = HERE.parent / "docs" / "performance.md"
-MARK = "<!-- From here on written by `python bench/throughput.py --write` -->"
-END = "<!-- Until here -->"
-
-
-def conditions(options: argparse.Namespace) -> str:
-    """How a run is made, and how busy the machine is with other things when it begins."""
-    size = "the smaller bodies and fewer streams of `--quick`" if options.quick else "bodies of 1 GiB, 500 streams"
-    busy = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores when it began"
-    return f"Medians of {options.rounds} rounds of {options.seconds:g} s, {size}; Python {python_version()}; {busy}."
-
-
-def write(figures: list[Figure], how: str) -> None:
-    """The table, in the place of the one that stands on the page."""
-    rows = ["| figure | measured | goal | |", "|---|---|---|---|"]
-    for figure in figures:
-        verdict = {True: "reached", False: "**missed**", None: ""}[figure.reached]
-        rows.append(f"| {figure.name} | {figure.value:.2f} {figure.unit} | {figure.goal} | {verdict} |")
-    before, _, rest = PAGE.read_text("utf-8").partition(MARK)
-    _, _, after = rest.partition(END)
-    PAGE.write_text("\n".join([before + MARK, *rows, "", how, END + after]), "utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
+    add_options(parser)
     parser.add_argument("--quick", action="store_true", help="64 MiB and 100 streams instead of 1 GiB and 500")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--write", action="store_true", help="also write the table to docs/performance.md")
     options = parser.parse_args()
-    how, figures = conditions(options), []
-    for figure in measured(options):
-        figures.append(figure)
-        if not options.json:
-            print(figure, flush=True)
-    if options.json:
-        print(json.dumps({figure.name: round(figure.value, 3) for figure in figures}))
-    if options.write:
-        write(figures, how)
+    size = "the smaller bodies and fewer streams of `--quick`" if options.quick else "bodies of 1 GiB, 500 streams"
+    report(measured(options), options, "throughput.py", conditions(options, size))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,9 +21,8 @@ from policies.terms import Metric
 from policies.windows import UTC_CALENDAR, window_at
 from store import archiving
 from store.archive_files import ArchiveTrouble, ArchiveWriter, batches, checksum, file_name
-from store.archive_rows import ArchiveRow
+from store.archive_rows import ArchiveRow, number_of
 from store.archiving import Archive, Batch, Changed
-from store.ids import parse_id
 from store.opening import Store
 from store.schema import current_schema
 
@@ -111,7 +110,7 @@ async def _write(store: Store, turn: Turn, archive: Archive, folder: Path) -> Ar
         after = -1
         while rows := await store.database.read(archiving.next_rows, archive, after, READ_SIZE):
             await asyncio.to_thread(writer.add, rows)
-            after = _number(rows[-1])
+            after = number_of(rows[-1])
             _tell("%d rows are written into %s", writer.tally.rows, len(rows), archive)
             if not await turn.goes_on():
                 return None
@@ -123,13 +122,14 @@ async def _write(store: Store, turn: Turn, archive: Archive, folder: Path) -> Ar
 async def _delete(store: Store, turn: Turn, archive: Archive, keep: Keep) -> tuple[int, bool]:
     """Delete the rows of a month: how many, and whether that was all of them."""
     after, deleted, kept = archive.deleted_through, 0, 0
-    async for rows in _what_goes(store, archive, keep):
-        through = _number(rows[-1])
-        gone = await _delete_batch(store, archive, after, through, rows)
-        if gone is None or not await turn.goes_on():
-            return deleted + (gone or 0), False
-        after, deleted, kept = through, deleted + gone, kept + len(rows) - gone
-        _tell("%d rows of %s are deleted", deleted + kept, len(rows), archive)
+    async with contextlib.aclosing(_what_goes(store, archive, keep)) as batches_to_go:
+        async for rows in batches_to_go:
+            through = number_of(rows[-1])
+            gone = await _delete_batch(store, archive, after, through, rows)
+            if gone is None or not await turn.goes_on():
+                return deleted + (gone or 0), False
+            after, deleted, kept = through, deleted + gone, kept + len(rows) - gone
+            _tell("%d rows of %s are deleted", deleted + kept, len(rows), archive)
     if kept:
         log.warning("%d rows of %s have changed since; they stay, and go with the next month", kept, archive.file)
     await store.database.write(archiving.finish, archive, await store.database.read(store.database.now))
@@ -137,13 +137,13 @@ async def _delete(store: Store, turn: Turn, archive: Archive, keep: Keep) -> tup
     return deleted, True
 
 
-async def _what_goes(store: Store, archive: Archive, keep: Keep) -> AsyncIterator[Sequence[ArchiveRow]]:
+async def _what_goes(store: Store, archive: Archive, keep: Keep) -> AsyncGenerator[Sequence[ArchiveRow], None]:
     """The rows that are still to be deleted: those of the file, after it was read back; without one, what is due."""
     if archive.file is None:
         after = archive.deleted_through
         while rows := await store.database.read(archiving.next_rows, archive, after, archiving.BATCH):
             yield rows
-            after = _number(rows[-1])
+            after = number_of(rows[-1])
         return
     path = _folder(keep) / archive.file
     if not path.exists() or await asyncio.to_thread(checksum, path) != archive.sha256:
@@ -151,8 +151,8 @@ async def _what_goes(store: Store, archive: Archive, keep: Keep) -> AsyncIterato
             f"{path} is missing or has changed; rows up to {archive.deleted_through} are only there: put it back"
         )
     for rows in batches(path, archiving.BATCH):
-        if _number(rows[-1]) > archive.deleted_through:
-            yield [row for row in rows if _number(row) > archive.deleted_through]
+        if number_of(rows[-1]) > archive.deleted_through:
+            yield [row for row in rows if number_of(row) > archive.deleted_through]
 
 
 async def _delete_batch(
@@ -175,9 +175,3 @@ def _tell(message: str, done: int, just_now: int, archive: Archive) -> None:
     """How far it has come, now and then."""
     if done // PROGRESS != (done - just_now) // PROGRESS:
         log.info(message, done, archive.file or f"{archive.month:%Y-%m}")
-
-
-def _number(row: ArchiveRow) -> int:
-    number = parse_id(row["id"])
-    assert number is not None, "an archive has the ids of requests"
-    return number

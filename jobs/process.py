@@ -20,6 +20,7 @@ from config.clock import Clock
 from jobs.timetable import JOBS, Job, Timetable, in_utc, job_named
 from jobs.turns import Turn
 from store import leases
+from store.archive_files import ArchiveTrouble
 from store.opening import Store
 
 TICK_S = 0.5
@@ -114,6 +115,11 @@ async def _guarded(job: Job, runner: Runner, timetable: Timetable) -> None:
     """One turn whose failure is logged, and repaired by the next one."""
     try:
         report = await runner.run(job, repeat=False)
+    except ArchiveTrouble as error:
+        # For an operator to mend, and it says how; where in our code it was noticed is no help.
+        log.error("the job %s cannot go on: %s", job.name, error)
+        timetable.try_again(job)
+        return
     except Exception:
         log.exception("the job %s failed", job.name)
         timetable.try_again(job)

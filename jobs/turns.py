@@ -15,7 +15,10 @@ from store import leases
 from store.opening import Store
 
 LEASE = timedelta(seconds=60)
-"""How long a job belongs to a process that has died; renewed after every batch, the longest of which takes seconds."""
+"""How long a job belongs to a process that has died; the longest batch takes seconds."""
+
+RENEWAL = timedelta(seconds=10)
+"""How old a lease may become before it is renewed: after every short batch it would double the number of writes."""
 
 
 class Turn:
@@ -28,6 +31,7 @@ class Turn:
         self._job = job
         self._holder = holder
         self._token: int | None = None
+        self._renewed_at = clock()
         self.cut_short = False
         """Whether the job was told not to go on."""
 
@@ -37,8 +41,10 @@ class Turn:
         return self._token is not None
 
     async def goes_on(self) -> bool:
-        """Renew the lease. False when the process is to stop, or when somebody else had the lease meanwhile."""
-        self.cut_short = self._stop.is_set() or self._token != await self._acquire()
+        """Keep the lease. False when the process is to stop, or when somebody else had the lease meanwhile."""
+        # Also when the clock was set back: then the lease is not what it seems.
+        stale = not timedelta(0) <= self._clock() - self._renewed_at < RENEWAL
+        self.cut_short = self._stop.is_set() or (stale and self._token != await self._acquire())
         return not self.cut_short
 
     async def end(self, succeeded: bool) -> None:
@@ -46,4 +52,5 @@ class Turn:
         await self._store.database.write(leases.release, self._job, self._holder, self._clock(), succeeded)
 
     async def _acquire(self) -> int | None:
-        return await self._store.database.write(leases.acquire, self._job, self._holder, LEASE, self._clock())
+        self._renewed_at = self._clock()
+        return await self._store.database.write(leases.acquire, self._job, self._holder, LEASE, self._renewed_at)

@@ -1,4 +1,4 @@
-"""The rows of an archive: one for each hold that has ended, with the usage of the settled ones, as texts of a CSV file.
+"""The rows of an archive: one for each hold that has ended, with its usage if it has any, as texts of a CSV file.
 
 Everything that the database knows of a request is in its row, so that a charge can be explained from the file alone,
 and the row be made again. Amounts are whole numbers: micro-credits, a millionth of a credit, where credits fund the
@@ -7,7 +7,6 @@ hold, and units of quota where quota does.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from policies.holds import HoldState
-from store.ids import id_text
+from policies.terms import HoldId
+from store.ids import id_text, parse_id
 from store.tables import holds, usage_events
 
 ArchiveRow = Mapping[str, str]
@@ -26,9 +25,9 @@ ArchiveRow = Mapping[str, str]
 COLUMNS = {
     "id": "The request's id, as in X-Request-Id; the rows are in its order.",
     "created_at": "When the amount was reserved.",
-    "ended_at": "When the hold ended; for a settled one, when it was charged.",
-    "state": "settled, released or expired: usage are settled ones, and those that have a `late_at`.",
-    "late_at": "When it was charged after it had expired, where that happened.",
+    "ended_at": "When the hold ended.",
+    "charged_at": "When it became usage; empty where it never did.",
+    "state": "settled, released or expired.",
     "end_reason": "What ended it.",
     "account_id": "Who paid.",
     "user_id": "Who called.",
@@ -52,6 +51,8 @@ COLUMNS = {
     "job_id": "The backend's id of the job, where there was one.",
     "on_deadline": "What would have become of it at its deadline.",
     "deadline": "When that would have been.",
+    "on_late": "What would have become of a charge that came after the deadline.",
+    "overrun": "What was agreed for usage above the quote.",
 }
 """Every column with its meaning. Moments are UTC; what has no value is empty."""
 
@@ -60,49 +61,52 @@ _STORED: dict[str, sa.ColumnElement[Any]] = {
     "reserved": _hold.amount,
     "charged": _hold.settled_amount,
     "refunded": _hold.refunded_amount,
-    "used_units": _event.units,
+    # As they are stored: JSON is text already.
+    "taken": sa.type_coerce(_hold.taken, sa.Text),
+    "units": sa.type_coerce(_hold.units, sa.Text),
+    "used_units": sa.type_coerce(_event.units, sa.Text),
+    "charged_at": _event.at,
     **{name: _event[name] for name in ("estimated", "upstream_status", "latency_ms")},
 }
-_QUERY = sa.select(*((_STORED[name] if name in _STORED else _hold[name]).label(name) for name in COLUMNS)).join_from(
-    holds, usage_events, _event.id == _hold.id, isouter=True
-)
+_ARCHIVED = [_STORED[name] if name in _STORED else _hold[name] for name in COLUMNS]
+_QUERY = sa.select(*_ARCHIVED).join_from(holds, usage_events, _event.id == _hold.id, isouter=True)
 
 
 def archive_rows(connection: Connection, *where: sa.ColumnElement[bool], limit: int | None = None) -> list[ArchiveRow]:
-    """The rows of the holds that meet the conditions, in the order of their ids."""
+    """The rows of the holds that meet the conditions, which may speak of their usage, in the order of their ids."""
     query = _QUERY.where(*where).order_by(_hold.id).limit(limit)
     return [
-        {name: _TEXTS.get(name, _text)(row[name]) for name in COLUMNS} for row in connection.execute(query).mappings()
+        {name: "" if value is None else text(value) for name, text, value in zip(COLUMNS, _TEXTS, row, strict=True)}
+        for row in connection.execute(query)
     ]
 
 
-def is_usage(row: ArchiveRow) -> bool:
-    """Whether the hold of a row was charged, and has a usage event: settled, or late after it had expired."""
-    return row["state"] == HoldState.SETTLED or bool(row["late_at"])
+def _moment(value: datetime) -> str:
+    return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
 
 
-def _moment(value: datetime | None) -> str:
-    return "" if value is None else f"{value:%Y-%m-%dT%H:%M:%S.%f}Z"
-
-
-def _json(value: object) -> str:
-    return "" if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-def _flag(value: bool | None) -> str:
-    return "" if value is None else str(value).lower()
-
-
-_TEXTS: dict[str, Callable[[Any], str]] = {
+_MADE: dict[str, Callable[[Any], str]] = {
     "id": id_text,
-    **dict.fromkeys(("created_at", "ended_at", "deadline", "late_at"), _moment),
-    **dict.fromkeys(("taken", "units", "used_units"), _json),
+    **dict.fromkeys(("created_at", "ended_at", "charged_at", "deadline"), _moment),
     "estimated": _flag,
 }
+_TEXTS = [_MADE.get(name, str) for name in COLUMNS]
+
+
+def is_usage(row: ArchiveRow) -> bool:
+    """Whether its hold was charged, and has a usage event: settled, or late after it had expired."""
+    return bool(row["charged_at"])
+
+
+def number_of(row: ArchiveRow) -> HoldId:
+    """The id of a row, as the database has it."""
+    number = parse_id(row["id"])
+    assert number is not None, "an archive has the ids of requests"
+    return number
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ from policies.holds import HoldState
 from policies.terms import HoldId, Metric
 from policies.windows import UTC_CALENDAR, window_at
 from store.adding import add
-from store.archive_rows import ArchiveRow, archive_rows, is_usage
+from store.archive_rows import ArchiveRow, archive_rows, is_usage, number_of
 from store.ids import first_id_at, moment_of, parse_id
 from store.roll_up import frontier, lock, with_everybody
 from store.tables import accounts, archived_usage, holds, usage_archives, usage_daily, usage_events
@@ -34,7 +34,7 @@ from store.tables import accounts, archived_usage, holds, usage_archives, usage_
 BATCH = 250
 """Rows in one deletion: some milliseconds, in which their accounts are locked."""
 
-_hold, _archive = holds.c, usage_archives.c
+_hold, _event, _archive = holds.c, usage_events.c, usage_archives.c
 
 
 class Changed(Exception):
@@ -58,10 +58,11 @@ class Archive:
     deleted_through: int
     done_at: datetime | None
 
-    def holds(self) -> tuple[sa.ColumnElement[bool], ...]:
+    def conditions(self) -> tuple[sa.ColumnElement[bool], ...]:
         """The conditions for what goes. By both of its moments, since a node's clock may differ from the database's."""
         ended = (_hold.state != HoldState.RESERVED, _hold.ended_at <= self.ended_by)
-        return (_hold.id < first_id_at(self.until), _hold.created_at < self.until, *ended)
+        counted = _event.at.is_(None) | (_event.at <= self.ended_by)
+        return (_hold.id < first_id_at(self.until), _hold.created_at < self.until, *ended, counted)
 
 
 def archives(connection: Connection) -> list[Archive]:
@@ -101,7 +102,7 @@ def begin(connection: Connection, month: datetime, file: str | None, now: dateti
 
 def next_rows(connection: Connection, archive: Archive, after: int, limit: int) -> list[ArchiveRow]:
     """The rows of a month that are still here, by their ids, above `after`."""
-    return archive_rows(connection, _hold.id > after, *archive.holds(), limit=limit)
+    return archive_rows(connection, _hold.id > after, *archive.conditions(), limit=limit)
 
 
 def rows_of(connection: Connection, ids: Sequence[str]) -> dict[str, ArchiveRow]:
@@ -143,41 +144,38 @@ def delete(connection: Connection, archive: Archive, batch: Batch) -> bool:
     connection.execute(
         sa.select(accounts.c.id).where(accounts.c.id.in_(owners)).order_by(accounts.c.id).with_for_update()
     )
-    charged = [row for row in batch.rows if is_usage(row)]
-    _delete_rows(connection, batch.rows, charged)
-    _keep_sums(connection, charged)
+    _delete_rows(connection, batch.rows)
+    _keep_sums(connection, [row for row in batch.rows if is_usage(row)])
     moved = sa.update(usage_archives).where(_archive.month == archive.month)
     connection.execute(moved.values(deleted_through=batch.through))
     return True
 
 
-def _delete_rows(connection: Connection, rows: Sequence[ArchiveRow], charged: Sequence[ArchiveRow]) -> None:
-    """All that changes about an ended hold is what was given back, and whether it was charged late."""
-    by_state: dict[tuple[int, bool], list[HoldId | None]] = {}
+def _delete_rows(connection: Connection, rows: Sequence[ArchiveRow]) -> None:
+    """An ended hold changes in two ways only: something is given back, or it becomes usage after all."""
+    by_refund: dict[int, list[HoldId]] = {}
     for row in rows:
-        by_state.setdefault((int(row["refunded"]), bool(row["late_at"])), []).append(parse_id(row["id"]))
-    events = sa.delete(usage_events).where(usage_events.c.id.in_([parse_id(row["id"]) for row in charged]))
-    gone = connection.execute(events).rowcount
-    for (refunded, late), ids in by_state.items():
-        unchanged = (_hold.refunded_amount == refunded, _hold.late_at.is_not(None) == sa.literal(late))
-        ended = _hold.state != HoldState.RESERVED
-        gone += connection.execute(sa.delete(holds).where(_hold.id.in_(ids), ended, *unchanged)).rowcount
-    if gone != len(rows) + len(charged):
+        by_refund.setdefault(int(row["refunded"]), []).append(number_of(row))
+    ids = [number for numbers in by_refund.values() for number in numbers]
+    events = connection.execute(sa.delete(usage_events).where(_event.id.in_(ids))).rowcount
+    gone = 0
+    for refunded, numbers in by_refund.items():
+        unchanged = (_hold.refunded_amount == refunded, _hold.state != HoldState.RESERVED)
+        gone += connection.execute(sa.delete(holds).where(_hold.id.in_(numbers), *unchanged)).rowcount
+    if (gone, events) != (len(rows), sum(map(is_usage, rows))):
         raise Changed
 
 
-def _keep_sums(connection: Connection, rows: Sequence[ArchiveRow]) -> None:
+def _keep_sums(connection: Connection, usage: Sequence[ArchiveRow]) -> None:
     sums: dict[tuple[int, str], Counter[str]] = {}
     refunds: list[dict[str, Any]] = []
-    for row in rows:
+    for row in usage:
         account_id, funding = int(row["account_id"]), row["funding"]
         charged, refunded = int(row["charged"]), int(row["refunded"])
         amounts = {"calls": 1, "charges": int(charged > 0), "charged": charged, "refunded": refunded}
         sums.setdefault((account_id, funding), Counter()).update(amounts)
         if refunded:
-            number = parse_id(row["id"])
-            assert number is not None, "an archive has the ids of requests"
-            day = window_at(Metric.DAILY, UTC_CALENDAR, moment_of(number)).start
+            day = window_at(Metric.DAILY, UTC_CALENDAR, moment_of(number_of(row))).start
             key = {"account_id": account_id, "day": day, "model_key": row["model_key"], "funding": funding}
             refunds.append(key | {"calls": 0, "charged": 0, "refunded": refunded, "estimated": 0})
     kept = [{"account_id": key[0], "funding": key[1], **amounts} for key, amounts in sums.items()]
@@ -190,14 +188,13 @@ def _keep_sums(connection: Connection, rows: Sequence[ArchiveRow]) -> None:
 
 def is_final(connection: Connection, hold_id: int) -> bool:
     """Whether a charge has been archived, or is about to be."""
-    newest = sa.select(_archive.until, _archive.ended_by).order_by(_archive.month.desc()).limit(1)
-    archive = connection.execute(newest).first()
-    if archive is None:
+    months = archives(connection)[-1:]
+    if not months:
         return False
-    row = connection.execute(sa.select(_hold.created_at, _hold.ended_at).where(_hold.id == hold_id)).first()
-    if row is None:
-        return hold_id < first_id_at(archive.until)
-    return row.created_at < archive.until and row.ended_at is not None and row.ended_at <= archive.ended_by
+    if archive_rows(connection, _hold.id == hold_id, *months[0].conditions()):
+        return True
+    is_here = connection.execute(sa.select(_hold.id).where(_hold.id == hold_id)).first() is not None
+    return not is_here and hold_id < first_id_at(months[0].until)
 
 
 def archive_with(connection: Connection, hold_id: int) -> Archive | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from policies.spending import DEFAULT_ORDER, SpendOrder
 from store.batch import run_batch
-from store.engine import Database, StoreUnavailable
+from store.engine import AlreadyExists, Database, StoreUnavailable
 from store.verbs import Outcome, Release, Verb
 
 MAX_BATCH = 256
@@ -86,18 +86,22 @@ class Committer:
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
             await self._commit(batch)
 
-    async def _commit(self, batch: Sequence[_Waiting]) -> None:
+    async def _commit(self, batch: Sequence[_Waiting], *, again: bool = False) -> None:
         try:
             verbs = [waiting.verb for waiting in batch]
             outcomes = await self._database.write(run_batch, verbs, self._database.now, self._order)
         except Exception as error:
-            await self._failed(batch, error)
+            await self._failed(batch, error, again)
             return
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(outcome)
 
-    async def _failed(self, batch: Sequence[_Waiting], error: Exception) -> None:
+    async def _failed(self, batch: Sequence[_Waiting], error: Exception, again: bool) -> None:
+        if len(batch) == 1 and isinstance(error, AlreadyExists) and not again:
+            # Another node was first, at the same moment; who looks again finds what it made.
+            await self._commit(batch, again=True)
+            return
         if len(batch) > 1 and not isinstance(error, StoreUnavailable):
             log.warning("a batch of %d verbs failed and is run verb by verb: %s", len(batch), error)
             for waiting in batch:

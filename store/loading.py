@@ -144,7 +144,7 @@ def _load_windows(connection: Connection, book: Book, verbs: Sequence[Verb], tak
     newest = {
         (verb.account_id, metric)
         for verb in verbs
-        if isinstance(verb, Reserve) and verb.quota_terms is not None
+        if isinstance(verb, Reserve) and verb.quota_terms is not None and Funding.QUOTA in verb.fundings
         for metric, _ in verb.quota_terms.limits()
     }
     keys = (key for hold in book.holds.values() for key in window_keys(hold))

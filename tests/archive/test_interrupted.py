@@ -30,7 +30,7 @@ from tests.archive.archives import (
     used_account,
 )
 from tests.store.till import Till
-from tests.store.usages import DAY, roll_up, shown, use
+from tests.store.usages import DAY, reserve, roll_up, shown, use
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -106,20 +106,29 @@ async def test_a_month_that_is_not_counted_does_not_begin(till: Till) -> None:
     assert (month.until, month.ended_by) == (MARCH, (await till.database.read(frontier)).at)
 
 
-async def test_a_row_that_has_changed_is_not_deleted(till: Till, tmp_path: Path) -> None:
-    """Not even when it changes between the comparison and the deletion: then the whole batch stays."""
+@pytest.mark.parametrize("change", ["refund", "usage"])
+async def test_a_row_that_has_changed_is_not_deleted(till: Till, tmp_path: Path, change: str) -> None:
+    """Given back, or become usage after all: between the comparison and the deletion, and the whole batch stays."""
     account = await used_account(till)
     hold = await use(till, account, FEBRUARY, "a:x", 30, funding="credits")
+    released = await reserve(till, account, FEBRUARY, "a:y", 30, "credits")
+    await till.release(released)
     await archive(till.database, tmp_path, before=FEBRUARY)
     month = await till.database.write(archiving.begin, FEBRUARY, None, utc_now())
     assert month is not None
     rows = await till.database.read(archiving.next_rows, month, -1, 100)
-    await till.refund(hold, 10)
+    columns = "user_id, key_id, model_key, action, route_id, funding, quoted, charged, units, estimated, at"
+    usage = f"SELECT {released.hold_id}, account_id, {columns} FROM usage_events WHERE id = {hold.hold_id}"
+    if change == "refund":
+        await till.refund(hold, 10)
+    else:
+        await till.tamper(f"INSERT INTO usage_events (id, account_id, {columns}) {usage}")
     before = await stored(till.database)
     with pytest.raises(archiving.Changed):
         await till.database.write(archiving.delete, month, Batch(-1, hold.hold_id, rows))
     assert await stored(till.database) == before
     assert await till.rows("SELECT * FROM archived_usage") == []
+    await till.tamper(f"DELETE FROM usage_events WHERE id = {released.hold_id}")
 
 
 async def test_a_refund_that_slips_in_is_not_lost(

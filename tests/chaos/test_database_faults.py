@@ -15,6 +15,7 @@ import pytest
 from store.schema import migrate
 from tests.chaos.calls import Kind
 from tests.chaos.databases import Postgres, SmallDisk, SqliteFile, full_files
+from tests.chaos.ledger import LedgerBook
 from tests.chaos.scene import Scene, scene
 from tests.chaos.shop import BASE, MICRO, WELCOME
 from tests.flows.raw import Message, RawClient, request
@@ -53,14 +54,23 @@ async def _assert_exact(running: Scene, answers: list[Message]) -> None:
     assert all(answer.values(b"retry-after") for answer in refused)
     received = {receipt.request_id for receipt in running.received()}
     assert not received & {answer.values(b"x-request-id")[0].decode() for answer in refused}
-    ledger = await running.ledger()
+    served = {answer.values(b"x-request-id")[0].decode() for answer in answers if answer.status == 200}
+    ledger = await _written(running, served)
     paid = {hold.request_id for hold in ledger.holds.values() if hold.settled}
-    assert (
-        {answer.values(b"x-request-id")[0].decode() for answer in answers if answer.status == 200} <= paid <= received
-    )
+    assert served <= paid <= received
     balance = json.loads((await running.ask(_balance(running))).body)["balance"]
     held = sum(hold.amount for hold in ledger.holds.values() if hold.state == "reserved")
     assert round(balance * MICRO) == WELCOME - len(paid) * BASE - held
+
+
+async def _written(running: Scene, served: set[str]) -> LedgerBook:
+    """The ledger, with the endings of these requests, which are repeated until the database takes them."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            ledger = await running.ledger()
+            if not any(hold.state == "reserved" and hold.request_id in served for hold in ledger.holds.values()):
+                return ledger
+            await asyncio.sleep(0.1)
 
 
 def _balance(running: Scene) -> bytes:

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ import pytest
 from config.clock import utc_now
 from jobs.process import JobReport, Outcome, Runner, run_job_once, run_jobs, run_timetable
 from jobs.timetable import DAILY, EVERY_15_S, JOBS, Job, UnknownJob
-from jobs.turns import LEASE, Turn
+from jobs.turns import LEASE, RENEWAL, Turn
 from store import leases
+from store.archive_files import ArchiveTrouble
 from store.opening import open_store
 
 PATIENCE_S = 30
@@ -146,6 +148,30 @@ async def test_a_crashing_job_does_not_stop_the_others(house: Any, caplog: pytes
     assert succeeded == {"counted"}
 
 
+async def test_what_an_operator_has_to_mend_is_told_in_a_sentence(house: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Again with every try, and without a stack trace, which would bury it."""
+
+    async def stuck(store: Any, turn: Turn) -> dict[str, int]:
+        raise ArchiveTrouble("there is no folder archive; make or mount it")
+
+    stop, counter = asyncio.Event(), Counter()
+    jobs = [_job("stuck", stuck), _job("counted", counter)]
+    with caplog.at_level(logging.ERROR, "jobs"):
+        running = asyncio.create_task(run_timetable(jobs, Runner(house.store, house.clock, stop), stop, None))
+        await asyncio.wait_for(counter.begun.wait(), PATIENCE_S)
+
+        async def told() -> bool:
+            return bool(caplog.records)
+
+        await _until(told)
+        stop.set()
+        await asyncio.wait_for(running, PATIENCE_S)
+    (record,) = caplog.records
+    assert record.getMessage() == "the job stuck cannot go on: there is no folder archive; make or mount it"
+    assert record.exc_info is None
+    assert (await _leases(house))["stuck"]["last_success"] is None
+
+
 async def test_a_job_of_a_process_that_died_is_taken_over_when_its_lease_is_over(house: Any) -> None:
     """Nobody gives the lease back; until its end the job is busy, and then it is anybody's."""
     dead = Turn(house.store, house.clock, asyncio.Event(), "counted", "a process that was killed")
@@ -186,6 +212,26 @@ async def test_a_long_job_keeps_its_lease_from_batch_to_batch(house: Any) -> Non
 
     report = await Runner(house.store, house.clock, asyncio.Event()).run(_job("long", long), repeat=True)
     assert report == JobReport("long", Outcome.DONE, {"batches": 5})
+
+
+async def test_a_lease_is_renewed_now_and_then(house: Any) -> None:
+    """A job of many short batches writes its lease a few times a minute, and not once for each of them."""
+    turn = Turn(house.store, house.clock, asyncio.Event(), "counted", "holder")
+    assert await turn.begin()
+    ends = [(await _leases(house))["counted"]["until"]]
+    for step in (RENEWAL * 0.9, RENEWAL * 0.2, RENEWAL * 0.9, -timedelta(seconds=1)):
+        house.clock.now += step
+        assert await turn.goes_on()
+        ends.append((await _leases(house))["counted"]["until"])
+    assert [later - earlier for earlier, later in pairwise(ends)] == [
+        timedelta(0),
+        RENEWAL * 1.1,
+        timedelta(0),
+        timedelta(0),
+    ]
+    house.clock.now -= RENEWAL
+    assert await turn.goes_on()
+    assert (await _leases(house))["counted"]["until"] == house.clock.now + LEASE
 
 
 async def test_stopping_ends_a_job_between_two_batches(house: Any) -> None:

@@ -208,7 +208,7 @@ def _sums(rows: dict[str, ArchiveRow]) -> Sums:
     """Counted one by one, from the texts of the rows."""
     sums: dict[tuple[Any, ...], Counter[str]] = {}
     for row in rows.values():
-        if row["state"] == "settled":
+        if row["charged_at"]:
             number = parse_id(row["id"])
             assert number is not None
             day = moment_of(number).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -26,13 +26,20 @@ from store.archive_files import (
 )
 from store.archive_rows import COLUMNS, ArchiveRow
 from store.ids import id_text
+from store.tables import holds, usage_events
 
 MONTH, NOW = datetime(2025, 3, 1, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC)
 FILE = file_name(MONTH)
 
 
 def _row(number: int, **given: str) -> ArchiveRow:
-    texts = {"state": "settled", "funding": "credits", "charged": "5", "refunded": "2"} | given
+    texts = {
+        "state": "settled",
+        "charged_at": "2025-03-01T00:00:00.000000Z",
+        "funding": "credits",
+        "charged": "5",
+        "refunded": "2",
+    } | given
     return dict.fromkeys(COLUMNS, "") | texts | {"id": id_text(number)}
 
 
@@ -78,7 +85,7 @@ def test_a_long_field_is_read(tmp_path: Path) -> None:
 def test_the_manifest_says_what_is_in_the_file(tmp_path: Path) -> None:
     """Sums by funding of what was used, and everything that it takes to trust and to read the file."""
     rows = [_row(1), _row(2, charged="7", refunded="0"), _row(3, funding="quota", charged="1", refunded="1")]
-    rows += [_row(4, state="released", charged="0", refunded="0")]
+    rows += [_row(4, state="released", charged_at="", charged="0", refunded="0")]
     manifest = _written(tmp_path, rows)
     assert json.loads((tmp_path / manifest_name(FILE)).read_text()) == manifest
     assert manifest == {
@@ -163,3 +170,17 @@ def test_a_manifest_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     for name, text in {"usage-1.json": "{", "usage-2.json": "[]", "usage-3.json": "{}", "other.json": "{}"}.items():
         (tmp_path / name).write_text(text)
     assert manifests(tmp_path) == {}
+
+
+def test_every_column_is_archived() -> None:
+    """Whatever the database knows of a hold or its usage is in its row; twice is once enough."""
+    renamed = {
+        "amount": "reserved",
+        "settled_amount": "charged",
+        "refunded_amount": "refunded",
+        "late_at": "charged_at",
+    }
+    of_usage = {"at": "charged_at", "units": "used_units", "quoted": "reserved"}
+    names = {renamed.get(column.name, column.name) for column in holds.c}
+    names |= {of_usage.get(column.name, column.name) for column in usage_events.c}
+    assert names == set(COLUMNS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,15 +13,30 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import await_only
 
 from config.clock import utc_now
-from policies.terms import AccountId, HoldId
+from policies.terms import AccountId, HoldId, OnDeadline
 from store import reports
+from store.batch import run_batch
 from store.committer import Committer
 from store.engine import Database, StoreUnavailable
 from store.opening import Store, open_store
+from store.schema import migrate
 from store.users import ensure_user
-from store.verbs import Ended, Granted, GrantSource, Hold, LacksCredits, Refused, Release, Reserve, Settle, Usage
+from store.verbs import (
+    BindJob,
+    Ended,
+    Granted,
+    GrantSource,
+    Hold,
+    LacksCredits,
+    Refused,
+    Release,
+    Reserve,
+    Settle,
+    Usage,
+)
 from store.verify import verify
 from tests.store.till import reserving
 
@@ -268,3 +284,31 @@ async def test_a_hold_that_many_want_to_end_ends_once(database_url: str) -> None
             assert len({(end.state, end.charged) for end in ends if isinstance(end, Ended)}) == 1
             assert sum(end.changed for end in ends if isinstance(end, Ended)) == 1
         await _assert_sound(one)
+
+
+async def test_a_job_that_two_nodes_bind_at_the_same_moment_is_bound_once(postgresql_url: str) -> None:
+    """Who comes second waits for the first, finds the id taken, and is told so."""
+    await migrate(postgresql_url)
+    async with open_store(postgresql_url, utc_now) as one, open_store(postgresql_url, utc_now) as other:
+        bindings = []
+        for name in ("payer", "another payer"):
+            user, _ = await ensure_user(one, name, None, 100)
+            hold = await one.ledger.reserve(_reserve(one, user.account.account_id, 1))
+            assert isinstance(hold, Hold)
+            bindings.append(BindJob(hold.hold_id, hold.account_id, "job", timedelta(hours=1), OnDeadline.RELEASE))
+
+        def bind_and_wait(connection: Connection) -> None:
+            run_batch(connection, bindings[:1], one.database.now)
+            begun.set()
+            while not await_only(one.database.read(_someone_waits)):
+                pass
+
+        begun = asyncio.Event()
+        first = asyncio.create_task(one.database.write(bind_and_wait))
+        await begun.wait()
+        assert await other.ledger.bind_job(bindings[1]) is Refused.JOB_TAKEN
+        await first
+
+
+def _someone_waits(connection: Connection) -> bool:
+    return bool(connection.execute(sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar())

@@ -197,8 +197,11 @@ async def test_a_database_that_does_not_exist_is_unavailable(postgres: PostgresS
     await database.close()
 
 
-async def test_a_connection_that_the_server_has_cut_is_replaced(postgresql_url: str) -> None:
+async def test_a_connection_that_the_server_has_cut_is_replaced(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A restarted server costs no request once it is back."""
+    monkeypatch.setattr("store.engine.IDLE_S", 0)
     database = Database(postgresql_url, utc_now)
     await database.write(next_number, "cut")
     cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'farebox' AND pid <> pg_backend_pid()"
@@ -207,6 +210,43 @@ async def test_a_connection_that_the_server_has_cut_is_replaced(postgresql_url: 
     await other.close()
     await database.write(next_number, "cut")
     await database.close()
+
+
+async def test_a_connection_that_was_forgotten_while_it_idled_is_replaced(
+    postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Firewalls tell nobody, and cut a connection at its next byte: nobody's request has to find out."""
+    server = sa.make_url(postgresql_url).query["host"]
+    cut = asyncio.Event()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        before = cut.is_set()
+        from_server, to_server = await asyncio.open_unix_connection(f"{server}/.s.PGSQL.5432")
+        async with asyncio.TaskGroup() as both:
+            both.create_task(_copy(reader, to_server, lambda: cut.is_set() and not before))
+            both.create_task(_copy(from_server, writer, lambda: False))
+
+    monkeypatch.setattr("store.engine.IDLE_S", 0)
+    firewall = await asyncio.start_unix_server(forward, tmp_path / ".s.PGSQL.5432")
+    database = Database(postgresql_url.replace(str(server), str(tmp_path)), utc_now)
+    pid = await database.write(_backend)
+    assert await database.write(_backend) == pid
+    cut.set()
+    assert await database.write(_backend) != pid
+    await database.close()
+    firewall.close()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: Callable[[], bool]) -> None:
+    """From one side to the other, until one ends or is cut at its next byte."""
+    with closing(writer):
+        while (data := await reader.read(2**16)) and not cut():
+            writer.write(data)
+
+
+def _backend(connection: Connection) -> int:
+    """The number of the server's process for this connection."""
+    return int(connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one())
 
 
 async def test_a_connection_that_is_cut_in_a_transaction_is_unavailable(postgresql_url: str) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from policies.terms import Funding, ModelKey, OnDeadline
+from store.opening import open_store
+from store.users import ensure_user
+from store.verbs import Hold, Request, Reserve, Settle, Usage
 from tests.proxy.cli.console import Console
 from tests.proxy.operations.desk import SETTINGS
 
@@ -100,3 +106,32 @@ def test_an_unexpected_fault_is_one_sentence(console: Console, tmp_path: Path) -
     assert error.startswith("Farebox failed: JSONDecodeError: ")
     assert error.endswith("FAREBOX_DEBUG=1 shows where.")
     assert isinstance(console.run(*command, FAREBOX_DEBUG="1").exception, ValueError)
+
+
+def test_an_archive_that_cannot_be_written_is_told(console: Console) -> None:
+    """With what to do; nothing is deleted, and the next try is as good as the first."""
+    asyncio.run(_use_long_ago(f"sqlite+aiosqlite:///{console.folder}/farebox.db"))
+    console.config.write_text(console.config.read_text() + "retention: {usage: 2 months, archive: archive}\n")
+    for _ in range(2):
+        result = console.run("jobs", "--once", "archive_usage")
+        assert result.exit_code == 1
+        assert result.stderr == (
+            f"There is no folder {console.folder}/archive, which retention.archive names; make or mount it.\n"
+        )
+    (console.folder / "archive").mkdir()
+    assert console.json("jobs", "--once", "archive_usage")["rows_deleted"] == 1
+    assert console.json("usage", "archives")["ok"] is True
+    (console.folder / "archive" / "usage-2025-01.csv.gz").unlink()
+    assert console.json("usage", "archives", code=1)["archives"][0]["condition"] == "missing"
+
+
+async def _use_long_ago(url: str) -> None:
+    now = datetime(2025, 1, 15, tzinfo=UTC)
+    async with open_store(url, lambda: now) as store:
+        user, _ = await ensure_user(store, "ana", None, 100)
+        account = user.account.account_id
+        request = Request("ana", None, ModelKey("chat:small"), "use", "chat", "policy", "rule", 1)
+        terms = (Funding.CREDITS,), 5, 1, None, request, now + timedelta(hours=1), OnDeadline.RELEASE
+        hold = await store.ledger.reserve(Reserve(store.ids.next(), account, 0, *terms))
+        assert isinstance(hold, Hold)
+        await store.ledger.settle(Settle(hold.hold_id, account, None, Usage(), "answered"))
