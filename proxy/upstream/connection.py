@@ -86,7 +86,7 @@ class Connection(asyncio.BufferedProtocol):
         It may be over already, and another one may be under way here: who was cancelled learns of it late.
         """
         if self._tunnel is not None:
-            self._tunnel.abort()
+            self._tunnel.abandon()
         if self._parser is parser:
             self._end(None, reusable=False)
         if self._parser is None:

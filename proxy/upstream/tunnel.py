@@ -32,7 +32,7 @@ class Tunnel(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._held_back = self._ended = False
+        self._held_back = self._ended = self._finishing = False
         transport.set_protocol(self)
 
     async def read(self) -> bytes:
@@ -65,12 +65,15 @@ class Tunnel(asyncio.Protocol):
 
     def finish(self) -> None:
         """End the connection once what was written has left."""
-        self._transport.close()
-        self._loop.call_later(FLUSH_S, self._transport.abort)
+        if not self._finishing:
+            self._finishing = True
+            self._transport.close()
+            self._loop.call_later(FLUSH_S, self._transport.abort)
 
-    def abort(self) -> None:
-        """End it at once."""
-        self._transport.abort()
+    def abandon(self) -> None:
+        """End it at once, unless it has been told to finish."""
+        if not self._finishing:
+            self._transport.abort()
 
     # What the transport calls.
 

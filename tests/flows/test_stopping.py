@@ -21,12 +21,23 @@ from store.opening import Store, open_store
 from store.verify import verify
 from tests.flows.house import SECRET, token
 from tests.flows.raw import EVENTS, OK, RawBackend, RawClient, Visit, chunk, event, request
-from tests.flows.wire.frames import ASKING, Closed, frame, granting, read_frame, until_closed
+from tests.flows.wire.frames import ASKING, Closed, frame, granting, read_frame, stated, until_closed
 from tests.flows.wire.wire import CHEAP, SETTINGS, TOKEN, WELCOME, order, running_wire, stating, stock
 
 FAREBOX = Path(sys.executable).with_name("farebox")
 ADDRESSES = "listen: 127.0.0.1:0\nadmin: {listen: 127.0.0.1:0}\n"
 STREAMS = 6
+MIB = 2**20
+REALTIME = """
+  - id: realtime
+    match: GET /realtime
+    upstream: raw
+    app: shop
+    model: {const: cheap}
+    units: {tokens: {const: 20, max: 20}}
+    usage: {tokens: {json: /usage/tokens}}
+    websocket: {charge: usage}
+"""
 
 
 @pytest.fixture
@@ -133,6 +144,53 @@ async def _refused(host: str, port: int) -> None:
             return
         await client.close()
         await asyncio.sleep(0.05)
+
+
+async def test_who_is_sending_may_go_on(migrated_file: Path, tmp_path: Path) -> None:
+    """An upload arrives whole, and its answer comes; so do the words of who waits for an answer that is paid for."""
+    heard = b""
+
+    async def script(visit: Visit) -> None:
+        nonlocal heard
+        if visit.request.values(b"upgrade"):
+            await granting(_answer)(visit)
+            return
+        await visit.body()
+        await visit.send(OK)
+
+    async def _answer(visit: Visit) -> None:
+        nonlocal heard
+        await read_frame(visit.reader)
+        await visit.send(frame("what?", masked=False))
+        heard = (await read_frame(visit.reader)).payload
+        await visit.send(stated(50))
+        await until_closed(visit.reader)
+
+    async with running_wire(migrated_file, tmp_path, SETTINGS + REALTIME) as wire:
+        wire.backend.script = script
+        uploading = await RawClient.connect(wire.address.host, wire.address.port)
+        await uploading.send(request("POST /flat", wire.bearer("ann"), f"Content-Length: {2 * MIB}") + b"x" * MIB)
+        await wire.backend.arrived.wait()
+        talking = await RawClient.connect(wire.address.host, wire.address.port)
+        await talking.send(request("GET /realtime", wire.bearer("bob"), *ASKING))
+        await talking.head()
+        await talking.send(frame("tell me"))
+        await read_frame(talking.reader)
+        going_on = asyncio.create_task(_go_on(wire.address.host, wire.address.port, uploading, talking))
+    await going_on
+    assert (await uploading.answer("POST")).body == b"ok"
+    assert b"usage" in (await read_frame(talking.reader)).payload
+    assert (await until_closed(talking.reader, talking.writer)).code == 1001
+    assert heard == b"all of it"
+    for client in (uploading, talking):
+        await client.close()
+
+
+async def _go_on(host: str, port: int, uploading: RawClient, talking: RawClient) -> None:
+    """Once nobody is let in any more."""
+    await _refused(host, port)
+    await uploading.send(b"x" * MIB)
+    await talking.send(frame("all of it"))
 
 
 async def test_what_does_not_end_is_cut(migrated_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

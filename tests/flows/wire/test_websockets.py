@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from config.clock import utc_now
-from store import accounts, reports
+from policies.subscription import GRACE_DEFAULT
+from store import accounts, catalogue, reports, subscriptions
 from store.opening import open_store
 from tests.flows.raw import OK, RawClient, Visit, answering, request
 from tests.flows.wire.frames import (
@@ -608,6 +609,30 @@ async def test_an_answer_of_no_known_usage(wire: Wire, target: str, said: bytes,
         await read_frame(client.reader)
     client.leave()
     await wire.settled_at(spent)
+
+
+async def test_quota_pays_for_messages_too(wire: Wire) -> None:
+    """Each purchase takes what the model takes of a quota; when it is used up, 1008 says so."""
+    await wire.ask("GET /mine/x", user="ann")
+    account = await wire.account()
+    assert account is not None
+    plan = {"tier": "basic", "name": "Basic", "description": "", "price": 0, "currency": "USD", "cycle": "monthly"}
+    plan |= {"daily_quota": 3, "monthly_quota": None, "max_model_tier": "basic", "features": {}}
+    database = wire.services.store.database
+    await database.write(catalogue.put_plan, "three", plan, 1, True, utc_now())
+    bought = next(plan for plan in (await database.read(catalogue.load)).plans if plan.plan_id == "three")
+    await database.write(subscriptions.subscribe, account, bought, GRACE_DEFAULT, "ann", utc_now())
+    wire.backend.script = granting(echo)
+    answer, client = await switch(wire, "/counted")
+    assert answer.values(b"x-farebox-funding") == [b"quota"]
+    for _ in range(3):
+        await client.send(frame("hi"))
+        await read_frame(client.reader)
+    await client.send(frame("hi"))
+    assert await until_closed(client.reader, client.writer) == Closed(1008, "quota_exceeded")
+    again, _ = await switch(wire, "/counted")
+    assert again.status == 429
+    await wire.settled_at(0)
 
 
 async def test_who_was_frozen_does_not_go_on(wire: Wire) -> None:
