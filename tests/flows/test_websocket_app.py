@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from openai import AsyncOpenAI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
@@ -16,7 +18,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from tests.flows.house import token
-from tests.flows.wire.wire import CHEAP, SETTINGS, Wire, running_wire
+from tests.flows.wire.wire import CHEAP, SETTINGS, TOKEN, Wire, running_wire
 
 ROUTES = """
   - id: chat
@@ -25,11 +27,35 @@ ROUTES = """
     app: shop
     model: {const: cheap}
     websocket: {charge: messages}
+  - id: realtime
+    match: GET /v1/realtime
+    upstream: raw
+    app: shop
+    model: {query: model}
+    units: {tokens: {const: 20, max: 20}}
+    usage: {tokens: {json: /response/usage/total_tokens}}
+    websocket: {charge: usage}
 """
+
+
+async def realtime(connection: ServerConnection) -> None:
+    """A model that answers whatever it is asked, in the events of the OpenAI Realtime API."""
+    async for message in connection:
+        if json.loads(message)["type"] == "response.create":
+            for event in (
+                {"type": "response.output_text.delta", "delta": "hello"},
+                {"type": "response.done", "response": {"id": "r", "usage": {"total_tokens": 50}}},
+                {"type": "rate_limits.updated", "rate_limits": []},
+            ):
+                await connection.send(json.dumps(event))
 
 
 async def application(connection: ServerConnection) -> None:
     """Echo; and on demand close, crash, or say much."""
+    assert connection.request is not None
+    if "realtime" in connection.request.path:
+        await realtime(connection)
+        return
     async for message in connection:
         if message == "close":
             await connection.close(4000, "as you wish")
@@ -147,6 +173,21 @@ async def test_a_paid_conversation(scene: Scene) -> None:
             await connection.recv()
         assert (connection.close_code, connection.close_reason) == (1008, "insufficient_credits")
     await scene.wire.settled_at(100 * CHEAP, "bob")
+
+
+async def test_the_openai_sdk_talks_unchanged(scene: Scene) -> None:
+    """Only its base URL and key differ; each answer is charged by the usage in its `response.done`."""
+    async with AsyncOpenAI(
+        api_key=token(scene.wire.name("ann")),
+        base_url=f"http://{scene.wire.address}/v1",
+        websocket_base_url=f"ws://{scene.wire.address}/v1",
+    ) as client, client.realtime.connect(model="cheap") as connection:
+        for turn in (1, 2):
+            await connection.response.create()
+            kinds = [(await connection.recv()).type for _ in range(3)]
+            assert kinds == ["response.output_text.delta", "response.done", "rate_limits.updated"]
+            assert await scene.wire.spent() == turn * 50 * TOKEN
+    await scene.wire.settled_at(100 * TOKEN)
 
 
 async def test_many_at_once(scene: Scene) -> None:
