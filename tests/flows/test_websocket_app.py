@@ -177,11 +177,14 @@ async def test_a_paid_conversation(scene: Scene) -> None:
 
 async def test_the_openai_sdk_talks_unchanged(scene: Scene) -> None:
     """Only its base URL and key differ; each answer is charged by the usage in its `response.done`."""
-    async with AsyncOpenAI(
-        api_key=token(scene.wire.name("ann")),
-        base_url=f"http://{scene.wire.address}/v1",
-        websocket_base_url=f"ws://{scene.wire.address}/v1",
-    ) as client, client.realtime.connect(model="cheap") as connection:
+    async with (
+        AsyncOpenAI(
+            api_key=token(scene.wire.name("ann")),
+            base_url=f"http://{scene.wire.address}/v1",
+            websocket_base_url=f"ws://{scene.wire.address}/v1",
+        ) as client,
+        client.realtime.connect(model="cheap") as connection,
+    ):
         for turn in (1, 2):
             await connection.response.create()
             kinds = [(await connection.recv()).type for _ in range(3)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import tracemalloc
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -163,6 +165,23 @@ async def test_what_is_said_before_the_answer_waits_for_it(wire: Wire) -> None:
         b"GET /open/x HTTP/1.1",
         b"GET /open/y HTTP/1.1",
     ], "each was routed as a request of its own"
+
+
+async def test_a_switch_behind_other_requests(wire: Wire) -> None:
+    """Sent all at once: each request has its answer, in order, and what follows the last belongs to its WebSocket."""
+
+    async def script(visit: Visit) -> None:
+        await (granting(echo) if visit.request.values(b"upgrade") else answering(OK))(visit)
+
+    wire.backend.script = script
+    client = await wire.connect()
+    paid = request("GET /counted", wire.bearer(), *ASKING)
+    await client.send(request("GET /open/x") + request("POST /flat", wire.bearer(), body=b"abc") + paid + frame("hi"))
+    assert [(await client.answer()).body, (await client.answer()).body] == [b"ok", b"ok"]
+    assert (await client.head()).status == 101
+    assert (await read_frame(client.reader)).payload == b"hi"
+    client.leave()
+    await wire.settled_at(2 * CHEAP)
 
 
 REFUSALS = {
@@ -444,6 +463,42 @@ async def test_who_does_not_read_holds_the_other_back(wire: Wire, slow: str) -> 
     if task is not None:
         task.cancel()
     client.leave()
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_noise_from_both_sides(wire: Wire, seed: int) -> None:
+    """Damaged frames, whatever they do: both connections end, every hold does, and it is nobody's fault."""
+    dice = random.Random(seed)
+
+    def noise(masked: bool) -> bytes:
+        good = [frame("hi", masked=masked), frame(b"x" * 200, BINARY, masked=masked), stated(5), closing(1000)]
+        data = bytearray(b"".join(dice.choices(good, k=10)))
+        for _ in range(dice.randrange(4)):
+            data[dice.randrange(len(data))] = dice.randrange(256)
+        return bytes(data)
+
+    async def talk(visit: Visit) -> None:
+        await visit.send(noise(masked=False))
+        with suppress(ConnectionError):
+            async with asyncio.timeout(dice.random() / 10):
+                await visit.gone()
+
+    async def leaving(visit: Visit) -> None:
+        with suppress(TimeoutError):
+            await talk(visit)
+
+    wire.backend.script = granting(leaving)
+    for target in ("/open/x", "/counted", "/blocks", "/realtime"):
+        _, client = await switch(wire, target)
+        data = noise(masked=True)
+        with suppress(ConnectionError):
+            for at in range(0, len(data), 50):
+                await client.send(data[at : at + 50])
+                await asyncio.sleep(0)
+        if dice.random() < 0.5:
+            await client.rest()
+        client.leave()
+    await wire.until(lambda: wire.open_count(0))
 
 
 # Paying.
