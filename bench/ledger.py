@@ -104,7 +104,7 @@ def _fill_usage(connection: Connection, start: int, count: int, size: Size) -> N
         f" {moment}",
         "holds (id, account_id, user_id, key_id, model_key, action, route_id, funding, state, amount, settled_amount,"
         " refunded_amount, taken, policy_revision, rule, price_version, units, on_deadline, deadline, created_at,"
-        f" ended_at, end_reason) SELECT {request}, 'chat', 'quota', 'settled', 1, 1, 0, '{{}}', 'c04fe984ebda',"
+        f" ended_at, end_reason) SELECT {request}, 'chat', 'quota', 'settled', 1, 1, 0, '{{"windows":[]}}', 'c04fe984ebda',"
         f" 'tier-models', 1, '{{}}', 'release', {moment}, {moment}, {moment}, 'answered'",
     ):
         connection.execute(sa.text(f"INSERT INTO {statement} FROM {numbers}"))
