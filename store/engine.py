@@ -73,7 +73,7 @@ class Database:
         """The moment that decides windows: the database's where nodes share one, so that skewed nodes agree."""
         if connection.dialect.name == "sqlite":
             return self._clock()
-        moment = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        moment = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
         assert isinstance(moment, datetime), "clock_timestamp is a timestamp"
         return moment.astimezone(UTC)
 
