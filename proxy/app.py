@@ -164,6 +164,7 @@ async def _serving(pipeline: Pipeline, settings: FareboxSettings, listener: sock
     try:
         yield
     finally:
+        pipeline.leave()
         await runner.cleanup()
 
 

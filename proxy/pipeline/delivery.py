@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -29,9 +28,9 @@ from config.settings import Limits
 from policies.callers import Caller
 from policies.refusals import Refusal
 from proxy.callbacks import CallbackAddresses
-from proxy.headers import HeaderList
 from proxy.pipeline import forwarding, jobs, settlement
 from proxy.pipeline.body import BodyCut
+from proxy.pipeline.ending import ended_by, outcome_of
 from proxy.pipeline.exchange import Held, Measured, Routed
 from proxy.pipeline.lease import Lease
 from proxy.pipeline.metering import Reader, reader_for
@@ -49,8 +48,10 @@ from proxy.pipeline.relay import (
     write_changed,
     write_small,
 )
+from proxy.pipeline.reservation import Reserving
 from proxy.pipeline.restating import restated
 from proxy.pipeline.routing import CompiledRoute
+from proxy.pipeline.websockets import WebSockets
 from proxy.services import Services
 from proxy.upstream.client import (
     UpstreamAnswer,
@@ -60,7 +61,7 @@ from proxy.upstream.client import (
     UpstreamUnreachable,
 )
 from store.engine import StoreUnavailable
-from store.ids import id_text
+from store.ledger import Ledger
 from store.verbs import Ended, Hold, Refused, Release, Settle
 
 log = logging.getLogger(__name__)
@@ -72,15 +73,22 @@ UNWATCHED_S = 30
 class Delivery:
     """Forwards the requests of one process and brings their answers back."""
 
-    def __init__(self, services: Services, recorder: Recorder) -> None:
+    def __init__(self, services: Services, recorder: Recorder, reserve: Reserving) -> None:
         self._services = services
         self._recorder = recorder
         self._addresses = CallbackAddresses(services.settings.values)
         self._unwatched: set[asyncio.Task[web.StreamResponse]] = set()
         self._background: set[asyncio.Task[None]] = set()
 
+        self._websockets = WebSockets(services, recorder, self._send, reserve)
+
+    def leave(self) -> None:
+        """Farebox stops: what would not end by itself is brought to its end."""
+        self._websockets.leave()
+
     async def close(self) -> None:
         """Wait for what goes on without its client at this moment, though not for ever."""
+        await self._websockets.close()
         for tasks in (self._unwatched, self._background):
             if tasks:
                 await asyncio.wait(tasks, timeout=UNWATCHED_S)
@@ -93,6 +101,8 @@ class Delivery:
 
     async def unmetered(self, routed: Routed, caller: Caller | None) -> web.StreamResponse | Refusal:
         """A request that costs nothing. Answers about jobs are read as they pass by."""
+        if routed.websocket is not None:
+            return await self._websockets.unmetered(routed, routed.websocket, caller)
         poll = routed.route.settings.poll
         if poll is None or caller is None:
             async with await self._send(routed, caller) as answer:
@@ -122,6 +132,10 @@ class Delivery:
 
     async def metered(self, held: Held) -> web.StreamResponse:
         """A request that is paid for."""
+        websocket = held.admitted.asked.routed.websocket
+        if websocket is not None:
+            with held.admitted.passing.held():
+                return await self._websockets.metered(held, websocket)
         settings = held.admitted.asked.routed.route.settings
         if settings.job is None and settings.on_abort != "drain" and held.keeper is None:
             return await self._leased(held)
@@ -150,13 +164,13 @@ class Delivery:
         """While it runs, with its client or without, the call has its places and its hold stands."""
         with (
             held.admitted.passing.held(),
-            Lease(self._services.store.ledger, held, self._limits.request_deadline) as lease,
+            Lease(self._ledger, held, self._limits.request_deadline) as lease,
         ):
             return await self._metered(held, lease)
 
     async def _metered(self, held: Held, lease: Lease) -> web.StreamResponse:
         asked = held.admitted.asked
-        async with self._ended_by(held, lambda: settlement.release_verb(held, "no answer")), lease.in_time():
+        async with ended_by(self._ledger, held, lambda: settlement.release_verb(held, "no answer")), lease.in_time():
             answer = await self._send(asked.routed, held.admitted.caller, held)
         async with answer:
             if not 200 <= answer.status < 300:
@@ -174,14 +188,14 @@ class Delivery:
     async def _failed(self, held: Held, answer: UpstreamAnswer) -> web.StreamResponse:
         """A failed call costs nothing, and its answer passes as it is."""
         verb = settlement.release_verb(held, f"upstream answered {answer.status}")
-        headers = await self._outcome_of(held, self._services.store.ledger.end(verb))
+        headers = await outcome_of(held, self._ledger.end(verb))
         return await relay(held.admitted.asked.routed.incoming, answer, headers, None)
 
     async def _small(self, held: Held, answer: UpstreamAnswer, reader: Reader, lease: Lease) -> web.StreamResponse:
         """A short answer is read, settled and then sent: its headers state the true charge, durably taken."""
-        async with self._ended_by(held, lambda: settlement.release_verb(held, "answer cut")), lease.in_time():
+        async with ended_by(self._ledger, held, lambda: settlement.release_verb(held, "answer cut")), lease.in_time():
             body = await read_all(answer, reader)
-        headers = await self._outcome_of(held, self._end(held, answer, reader))
+        headers = await outcome_of(held, self._end(held, answer, reader))
         routed = held.admitted.asked.routed
         changed = restated(routed, answer, body, headers) if routed.route.settings.rewrite is not None else None
         if changed is not None:
@@ -197,15 +211,15 @@ class Delivery:
             return settlement.abort_verb(held, measured, answer.status, self._services.now() - incoming.received_at)
 
         left: ClientLeft | None = None
-        async with self._ended_by(held, aborted), self._recorder.streaming():
+        async with ended_by(self._ledger, held, aborted), self._recorder.streaming():
             try:
-                response = await begin(incoming, answer, self._reserved(held))
+                response = await begin(incoming, answer, settlement.reserved_headers(held))
                 await pump(incoming, answer, response, reader, lease)
             except ClientLeft as error:
                 left = error
                 if not await self._heard_out(held.admitted.asked.routed.route.settings, answer, reader, lease):
                     raise
-        await self._outcome_of(held, self._end(held, answer, reader))
+        await outcome_of(held, self._end(held, answer, reader))
         if left is not None:
             raise left
         await finish(response)
@@ -223,36 +237,6 @@ class Delivery:
                 return await hear_out(answer, reader, route.drain.size)
         except (TimeoutError, UpstreamBroken, UpstreamTimeout):
             return False
-
-    @asynccontextmanager
-    async def _ended_by(self, held: Held, verb: Callable[[], Settle | Release]) -> AsyncIterator[None]:
-        """End the hold by `verb` when what is inside fails."""
-        ledger = self._services.store.ledger
-        try:
-            yield
-        except Exception:
-            # Before the client is told: who reads the balance then finds it as it should be.
-            await self._outcome_of(held, ledger.end(verb()))
-            raise
-        except BaseException:
-            # The client has left. Nothing may be awaited any more, and nobody is there to be told.
-            ledger.end_soon(verb())
-            raise
-
-    async def _outcome_of(self, held: Held, ending: Awaitable[Hold | Ended | Refused]) -> HeaderList:
-        """What the client is told about its hold. An answer that is there is not withheld because the store is not:
-        the ledger ends the hold when it can, or its deadline does.
-        """
-        try:
-            return settlement.headers_of(await ending) + settlement.notice_headers(held)
-        except StoreUnavailable as error:
-            log.error("hold %s could not be ended yet: %s", id_text(held.hold.hold_id), error)
-            return self._reserved(held)
-
-    @staticmethod
-    def _reserved(held: Held) -> HeaderList:
-        """What the client is told of a hold that is still open."""
-        return settlement.funding_headers(held.hold) + settlement.notice_headers(held)
 
     async def _end(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> Hold | Ended | Refused:
         """Settle a complete answer, or bind its hold to the job that it has accepted."""
@@ -278,6 +262,10 @@ class Delivery:
     def _measured(self, held: Held, answer: UpstreamAnswer, documents: Sequence[Any], *, complete: bool) -> Measured:
         seen = settlement.passed(held, answer, asyncio.get_running_loop().time())
         return settlement.measure(held, documents, seen, complete)
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._services.store.ledger
 
     @property
     def _limits(self) -> Limits:

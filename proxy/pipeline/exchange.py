@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
 
+from config.routes import WebSocket
 from policies.callers import Caller
 from policies.evaluate import Allow
 from policies.rulebook import Rulebook
@@ -22,6 +23,7 @@ from policies.terms import HoldId
 from proxy.headers import HeaderList
 from proxy.limiting import Pass
 from proxy.paths import Target
+from proxy.pipeline.multipart import MultipartReader
 from proxy.pipeline.routing import CompiledRoute
 from store.verbs import Hold
 
@@ -43,6 +45,8 @@ class Incoming(NamedTuple):
     headers: HeaderList
     travelling: HeaderList
     received_at: datetime
+    websocket: bool = False
+    """Whether it asks to become a WebSocket."""
 
     def values(self, name: str) -> list[str]:
         """All values of a header, in order."""
@@ -56,13 +60,24 @@ class Routed(NamedTuple):
     route: CompiledRoute
     parameters: Mapping[str, str]
 
+    @property
+    def websocket(self) -> WebSocket | None:
+        """How the connection is served, where it asks to become a WebSocket and may."""
+        return self.route.websocket if self.incoming.websocket else None
+
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A request body: the part that was read ahead, and whether that is all of it."""
+    """A request body: the part that was read ahead, and whether that is all of it.
+
+    `content` is what was read with its compression taken off, where it had one. `form` reads on while the rest of a
+    form streams by.
+    """
 
     peeked: bytes
     complete: bool
+    content: bytes | None = None
+    form: MultipartReader | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from config.extractors import Source
-from config.routes import Match, Route
+from config.routes import Match, Route, WebSocket
 from policies.refusals import Refusal, invalid_request, no_route
 from proxy.paths import LONG, REMEMBERED, Found, PathTable, Target, lenient
 from proxy.pipeline.usage import Wanted, wanted_of
@@ -22,12 +22,20 @@ class CompiledRoute:
     upstream: Upstream
     reads_body: bool
     usage: tuple[Wanted, ...]
+    reads_fields: frozenset[str] = frozenset()
+    """The fields of a form in parts that decide; its files are not read."""
     asked: tuple[Match, str | None] | None = None
     """Of a route whose jobs are watched: the pattern that is asked, and which of its parameters is the job's id."""
 
     @property
     def id(self) -> str:
         return self.settings.id
+
+    @property
+    def websocket(self) -> WebSocket | None:
+        """How its WebSockets are served. Where nothing is paid for, they pass without a word in the settings."""
+        unpaid = None if self.settings.access == "metered" else WebSocket()
+        return self.settings.websocket or unpaid
 
     @property
     def reads_answer(self) -> bool:
@@ -48,8 +56,9 @@ class Routes:
             compiled = CompiledRoute(
                 route,
                 upstreams[route.upstream],
-                _reads_body(route),
+                any(source.reads_body for source in _sources(route)),
                 wanted_of(route.usage),
+                frozenset(source.multipart for source in _sources(route) if source.multipart is not None),
                 _asked(route, known),
             )
             for match in route.match:
@@ -92,8 +101,8 @@ def _asked(route: Route, known: Mapping[str, Route]) -> tuple[Match, str | None]
     return asked.match[0], asked.poll.id.path
 
 
-def _reads_body(route: Route) -> bool:
+def _sources(route: Route) -> list[Source]:
     sources: list[Source] = [route.model] if route.model is not None else []
     for unit in route.units.values():
         sources += [unit] if isinstance(unit, Source) else unit.product
-    return any(source.reads_body for source in sources)
+    return sources

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from config.routes import Route
 from policies.callers import Caller
-from policies.refusals import Reason, Refusal, account_frozen, store_unavailable
+from policies.refusals import Reason, Refusal, account_frozen, invalid_request, store_unavailable
 from proxy.callbacks import Callbacks
 from proxy.decision_log import Call, DecisionLog
 from proxy.errors import STATUS, Answer, answer_to
@@ -26,9 +26,9 @@ from proxy.management.api import Management
 from proxy.management.endpoint import Endpoint
 from proxy.paths import Found
 from proxy.pipeline import forwarding, settlement
-from proxy.pipeline.body import BodyCut, read_ahead
+from proxy.pipeline.body import BodyCut, read_ahead, read_fields
 from proxy.pipeline.delivery import Delivery
-from proxy.pipeline.exchange import Asked, Held, Incoming, Routed
+from proxy.pipeline.exchange import Asked, Body, Held, Incoming, Routed
 from proxy.pipeline.extraction import RequestParts, extract
 from proxy.pipeline.idempotency import Keeper, claim_key, has_key, replay
 from proxy.pipeline.receiving import receive
@@ -36,6 +36,7 @@ from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import Truncated, write_answer
 from proxy.pipeline.reservation import Reserved, ask_of, identify, reserve
 from proxy.pipeline.routing import Routes
+from proxy.pipeline.stretches import stretch_units
 from proxy.services import Services
 from proxy.upstream.client import UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
 from store.engine import StoreUnavailable
@@ -62,7 +63,11 @@ class Pipeline:
         self._recorder = recorder
         self._callbacks = Callbacks(services)
         self._decisions = decisions
-        self._delivery = Delivery(services, recorder)
+        self._delivery = Delivery(services, recorder, self._reserve)
+
+    def leave(self) -> None:
+        """The stop signal has come: what would not end by itself is brought to its end."""
+        self._delivery.leave()
 
     async def close(self) -> None:
         await self._delivery.close()
@@ -127,7 +132,7 @@ class Pipeline:
             return caller
         if access == "account":
             return account_frozen() if caller.account.frozen else await self._delivery.unmetered(routed, caller)
-        keyed = has_key(routed.incoming)
+        keyed = has_key(routed.incoming) and routed.websocket is None
         asked = await self._resolve(routed, keyed)
         if isinstance(asked, Refusal):
             return asked
@@ -136,11 +141,18 @@ class Pipeline:
             return keeper
         if isinstance(keeper, Used):
             return await replay(routed.incoming, keeper)
-        held = await self._reserve(asked, caller, keeper)
-        if isinstance(held, Refusal):
-            return held
-        self._recorder.noticed(held)
-        return await self._delivery.metered(held)
+        held = await (self._reserve(asked, caller) if keeper is None else self._reserve_once(asked, caller, keeper))
+        return held if isinstance(held, Refusal) else await self._delivery.metered(held)
+
+    async def _reserve(self, asked: Asked, caller: Caller | Refusal) -> Held | Refusal:
+        """The quote, taken aside and told of; whoever is given it leaves its places when the call is over."""
+        started = perf_counter()
+        reserved = await reserve(asked, caller, self._services)
+        self._recorder.reserving(perf_counter() - started)
+        self._log(asked.routed.incoming, asked, reserved)
+        if isinstance(reserved.outcome, Held):
+            self._recorder.noticed(reserved.outcome)
+        return reserved.outcome
 
     def _log(self, incoming: Incoming, asked: Asked, reserved: Reserved) -> None:
         """Into the decision log; never a reason for a request to fail."""
@@ -153,20 +165,13 @@ class Pipeline:
         except Exception:
             log.exception("the decision on request %s could not be recorded", incoming.id_text)
 
-    async def _reserve(self, asked: Asked, caller: Caller, keeper: Keeper | None) -> Held | Refusal:
-        """The quote, taken aside. Where that fails, an idempotency key is free again."""
-        started = perf_counter()
+    async def _reserve_once(self, asked: Asked, caller: Caller, keeper: Keeper) -> Held | Refusal:
+        """The quote, taken aside for a request with an idempotency key. Where that fails, the key is free again."""
         try:
-            reserved = await reserve(asked, caller, self._services)
+            held = await self._reserve(asked, caller)
         except BaseException:
-            if keeper is not None:
-                self._delivery.in_background(keeper.give_up())
+            self._delivery.in_background(keeper.give_up())
             raise
-        self._recorder.reserving(perf_counter() - started)
-        self._log(asked.routed.incoming, asked, reserved)
-        held = reserved.outcome
-        if keeper is None:
-            return held
         if isinstance(held, Refusal):
             await keeper.give_up()
             return held
@@ -181,14 +186,27 @@ class Pipeline:
         """The model and the units that the request asks for; the whole body of one that is `keyed`."""
         limits = self._services.settings.values.limits
         incoming, body = routed.incoming, forwarding.UNREAD
-        if routed.route.reads_body or keyed:
+        if routed.route.reads_fields:
+            read = await read_fields(incoming, routed.route.reads_fields, limits.peek, limits.body_timeout)
+            if keyed and isinstance(read, Body) and not read.complete:
+                error = "A form whose files stream past cannot have an idempotency key"
+                return invalid_request(error, "Idempotency-Key", "Nobody could tell whether it is the same again.")
+            if isinstance(read, Refusal):
+                return read
+            body = read
+        elif routed.route.reads_body or keyed:
             read = await read_ahead(incoming, limits.peek, limits.body_timeout, coded=not routed.route.reads_body)
             if isinstance(read, Refusal):
                 return read
             body = read
-        parts = RequestParts(routed.parameters, incoming.target.query, incoming.travelling, body.peeked, {})
+        content = body.peeked if body.content is None else body.content
+        fields = body.form.fields if body.form is not None else {}
+        parts = RequestParts(routed.parameters, incoming.target.query, incoming.travelling, content, {}, fields)
         extracted = extract(routed.route.settings, parts)
-        return extracted if isinstance(extracted, Refusal) else Asked(routed, body, *extracted)
+        if isinstance(extracted, Refusal):
+            return extracted
+        model_key, units = extracted
+        return Asked(routed, body, model_key, {**units, **stretch_units(routed.websocket)})
 
     async def _record(
         self,

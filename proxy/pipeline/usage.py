@@ -45,6 +45,15 @@ class Passed:
     seconds: Decimal
 
 
+NOTHING_PASSED = Passed([], 0, 0, Decimal(0))
+"""For what has no answer of its own, such as a message of a WebSocket."""
+
+
+def states_any(document: Any, wanted: Sequence[Wanted]) -> bool:
+    """Whether a document has anything at one of the places, believable or not."""
+    return any(unit.pointer is not None and _lookup(document, unit.pointer) is not None for unit in wanted)
+
+
 def wanted_of(usage: Mapping[str, UsageSource]) -> tuple[Wanted, ...]:
     return tuple(
         Wanted(name, source, None if source.json_ is None else strict_json.tokens(source.json_))
