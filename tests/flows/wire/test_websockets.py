@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from config.clock import utc_now
 from policies.subscription import GRACE_DEFAULT
-from store import accounts, catalogue, reports, subscriptions
+from store import accounts, api_keys, catalogue, reports, subscriptions
 from store.opening import open_store
 from tests.flows.raw import OK, RawClient, Visit, answering, request
 from tests.flows.wire.frames import (
@@ -38,6 +38,7 @@ from tests.flows.wire.frames import (
     switch,
     until_closed,
 )
+from tests.flows.wire.test_failing import rename
 from tests.flows.wire.wire import CHEAP, QUOTE, SETTINGS, TOKEN, WELCOME, Wire, running_wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -742,3 +743,37 @@ async def _stop_after(wire: Wire, go: asyncio.Event) -> None:
             break
         await asyncio.sleep(0.02)
     go.set()
+
+
+async def test_a_store_that_fails_stops_what_is_not_paid(migrated_file: Path, tmp_path: Path) -> None:
+    """The next message does not pass, 1011 says why, and what passed before is charged when the store is back."""
+    async with running_wire(migrated_file, tmp_path, SETTINGS + ROUTES) as wire:
+        wire.backend.script = granting(echo)
+        _, client = await switch(wire, "/counted")
+        rename(tmp_path, "usage_events", "gone")
+        rename(tmp_path, "accounts", "away")
+        await client.send(frame("paid already"))
+        assert (await read_frame(client.reader)).payload == b"paid already"
+        await client.send(frame("not paid"))
+        assert await until_closed(client.reader, client.writer) == Closed(1011, "store_unavailable")
+        rename(tmp_path, "gone", "usage_events")
+        rename(tmp_path, "away", "accounts")
+        await wire.settled_at(CHEAP)
+
+
+async def test_who_cannot_prove_themselves_any_more_does_not_go_on(wire: Wire) -> None:
+    """A key that is revoked in the middle of a conversation has paid for what it said before."""
+    await wire.ask("GET /mine/x", user="ann")
+    account = await wire.account()
+    assert account is not None
+    database = wire.services.store.database
+    details = (wire.name("ann"), account, "test", (), None, utc_now())
+    key_id, key = await database.write(api_keys.create, *details)
+    wire.backend.script = granting(echo)
+    _, client = await switch(wire, "/counted", *ASKING, f"X-Api-Key: {key}", user=None)
+    await client.send(frame("hi"))
+    await read_frame(client.reader)
+    await database.write(api_keys.revoke, key_id, utc_now())
+    await client.send(frame("hi"))
+    assert await until_closed(client.reader, client.writer) == Closed(1008, "unauthorized")
+    await wire.settled_at(CHEAP)
