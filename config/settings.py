@@ -26,6 +26,7 @@ from config.deadlines import deadline_problems
 from config.documents import read_document
 from config.extractors import Number, ProductSource, Settings, Source
 from config.findings import InvalidDocument, did_you_mean
+from config.policy_settings import Decisions
 from config.quantities import Address, Duration, ListenAddress, Size
 from config.retention import Retention
 from config.routes import Identifier, Match, Route
@@ -60,6 +61,8 @@ class Jwt(Settings):
     """The claim that names the user."""
     email: str | None = None
     """The claim that holds the e-mail address, if there is one: shown to operators, decides nothing."""
+    roles: str | None = None
+    """The claim that holds the user's roles, if there is one: a list, or one text with spaces; policies may ask."""
     issuer: str | None = None
     """What `iss` has to be; without it, any."""
     audience: str | None = None
@@ -150,6 +153,13 @@ class FareboxSettings(Settings):
     """SQLAlchemy URL, maybe with a password. A relative SQLite path counts from the folder of the settings file."""
     policies: str | None = None
     """Folder of policy files, watched; without one the tier ladder is in force."""
+    candidate: str | None = None
+    """Folder of a policy that is asked beside the one in force, and only counted and logged."""
+    decisions: Decisions = Decisions()
+    """The record of decisions."""
+    counters: Literal["memory", "database"] = "memory"
+    """Where the limits of policies count: each process for itself, or in the database all of them together, which costs
+    each call that has a limit one more transaction."""
     identity: Identity
     """How callers prove who they are."""
     accounts: Accounts = Accounts()
@@ -189,6 +199,10 @@ class LoadedSettings:
     @property
     def archive_folder(self) -> Path | None:
         return self.folder / self.values.retention.archive if self.values.retention.archive else None
+
+    @property
+    def candidate_folder(self) -> Path | None:
+        return self.folder / self.values.candidate if self.values.candidate is not None else None
 
     @property
     def database_url(self) -> str:

@@ -60,3 +60,5 @@ class Caller:
     key_id: str | None = None
     models: tuple[str, ...] = ()
     """Patterns of model keys that an API key is limited to; empty means no limit."""
+    roles: frozenset[str] = frozenset()
+    """What the credential says that the user is."""

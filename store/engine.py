@@ -55,20 +55,22 @@ class Database:
 
     def __init__(self, url: str, clock: Clock) -> None:
         self._clock = clock
-        self._engine = _async_engine(url)
-        self._writer = SqliteWriter(url) if self._engine.dialect.name == "sqlite" else None
-        # SQLite reads from one snapshot anyway; elsewhere each statement would see what was committed meanwhile.
-        snapshot = {} if self._writer is not None else {"isolation_level": "REPEATABLE READ"}
-        self._reader = self._engine.execution_options(**snapshot)
+        self._writer: SqliteWriter | PostgresWriter
+        if sa.make_url(url).get_backend_name() == "sqlite":
+            self._reader, self._writer = _sqlite_reader(url), SqliteWriter(url)
+        else:
+            # SQLite reads from one snapshot anyway; elsewhere each statement would see what was committed meanwhile.
+            self._reader = _postgres_engine(url).execution_options(isolation_level="REPEATABLE READ")
+            self._writer = PostgresWriter(url)
 
     @property
     def url(self) -> str:
         """For people: without the password."""
-        return self._engine.url.render_as_string(hide_password=True)
+        return self._reader.url.render_as_string(hide_password=True)
 
     def now(self, connection: Connection) -> datetime:
         """The moment that decides windows: the database's where nodes share one, so that skewed nodes agree."""
-        if self._writer is not None:
+        if connection.dialect.name == "sqlite":
             return self._clock()
         moment = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         assert isinstance(moment, datetime), "clock_timestamp is a timestamp"
@@ -95,17 +97,13 @@ class Database:
     ) -> Result:
         """The result of a change, after it is durable. Either all of it has happened or nothing."""
         try:
-            if self._writer is not None:
-                return await self._writer.run(lambda connection: change(connection, *args, **kwargs))
-            async with self._engine.begin() as connection:
-                return await connection.run_sync(change, *args, **kwargs)
+            return await self._writer.run(lambda connection: change(connection, *args, **kwargs))
         except (DBAPIError, PoolTimeout, OSError) as error:
             raise _translated(error) from error
 
     async def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        await self._engine.dispose()
+        await self._writer.close()
+        await self._reader.dispose()
 
 
 class SqliteWriter:
@@ -131,10 +129,28 @@ class SqliteWriter:
         self._checkpoints.wanted()
         return result
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._thread.shutdown(wait=True)
         self._checkpoints.close()
         self._engine.dispose()
+
+
+class PostgresWriter:
+    """The connections that change something. What has an index is found by it.
+
+    A server keeps the plan of a statement, also one it made for a table that was empty: to read all of it. Until
+    statistics come, a new installation would become slower with each request of its first busy minute.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = _postgres_engine(url, enable_seqscan="off", jit="off")
+
+    async def run(self, change: Callable[[Connection], Result]) -> Result:
+        async with self._engine.begin() as connection:
+            return await connection.run_sync(change)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
 
 
 def _translated(error: Exception) -> Exception:
@@ -168,15 +184,16 @@ def _first_line(error: Exception) -> str:
     return (str(origin).splitlines() or [type(origin).__name__])[0]
 
 
-def _async_engine(url: str) -> AsyncEngine:
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        # PostgreSQL would wait for a lock for ever.
-        settings = {"lock_timeout": str(BUSY_TIMEOUT_MS)}
-        engine = create_async_engine(parsed, pool_size=10, pool_timeout=5, connect_args={"server_settings": settings})
-        _ping_after_idling(engine.sync_engine)
-        return engine
-    engine = create_async_engine(parsed, pool_size=8, max_overflow=0, pool_timeout=5)
+def _postgres_engine(url: str, **settings: str) -> AsyncEngine:
+    # PostgreSQL would wait for a lock for ever.
+    settings |= {"lock_timeout": str(BUSY_TIMEOUT_MS)}
+    engine = create_async_engine(url, pool_size=10, pool_timeout=5, connect_args={"server_settings": settings})
+    _ping_after_idling(engine.sync_engine)
+    return engine
+
+
+def _sqlite_reader(url: str) -> AsyncEngine:
+    engine = create_async_engine(url, pool_size=8, max_overflow=0, pool_timeout=5)
     prepare_sqlite(engine.sync_engine, begin="BEGIN")
     return engine
 
@@ -231,5 +248,5 @@ _PRAGMAS = (
     # A statement that writes many rows keeps what it needs to undo itself; in memory, instead of in a file each time.
     "temp_store = MEMORY",
     # KiB: the pages that a million accounts are found by. Memory is taken as it is needed.
-    "cache_size = -65536",
+    "cache_size = -8192",
 )

@@ -26,7 +26,7 @@ from sqlalchemy.engine import Dialect
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """Each dialect's way of asking for a list of integers in one parameter, so that the text does not depend on it."""
+    """Each dialect's way of asking for a list of values in one parameter, so that the text does not depend on it."""
 
     dialect: Dialect
 
@@ -41,21 +41,25 @@ class Lists:
         """Whether the column is among them."""
         if self.dialect.name == "sqlite":
             return column.in_(sa.select(self.table(name).c.value))
-        return column == sa.any_(bindparam(name, type_=postgresql.ARRAY(sa.BigInteger)))
+        kind = sa.Text() if isinstance(column.type, sa.Text) else sa.BigInteger()
+        return column == sa.any_(bindparam(name, type_=postgresql.ARRAY(kind)))
 
 
 MAX_ROWS = 64
 """Rows in one VALUES list: with at most 25 columns far below SQLite's 32 766 parameters."""
 
 
+Parameter = int | Sequence[int] | Sequence[str]
+
+
 class Reading:
-    """A SELECT whose parameters are integers and lists of integers."""
+    """A SELECT whose parameters are integers, and lists of integers or of texts."""
 
     def __init__(self, build: Callable[[Lists], sa.SelectBase]) -> None:
         self._build = build
         self._compiled: dict[str, tuple[str, tuple[str, ...]]] = {}
 
-    def rows(self, connection: Connection, parameters: Mapping[str, int | Sequence[int]]) -> Sequence[Sequence[Any]]:
+    def rows(self, connection: Connection, parameters: Mapping[str, Parameter]) -> Sequence[Sequence[Any]]:
         dialect = connection.dialect
         found = self._compiled.get(dialect.name)
         if found is None:
@@ -70,7 +74,7 @@ class Reading:
         return connection.exec_driver_sql(text, lists).all()
 
 
-def _or_json(value: int | Sequence[int]) -> int | str:
+def _or_json(value: Parameter) -> int | str:
     return value if isinstance(value, int) else json.dumps(value)
 
 
@@ -90,11 +94,16 @@ def _on_driver(connection: Connection, text: str, values: tuple[Any, ...]) -> Se
 
 
 class Writing:
-    """A statement that takes a set of rows. In `text`, `{rows}` stands for them: a table v with column1, column2, …"""
+    """A statement that takes a set of rows. In `text`, `{rows}` stands for them: a table v with column1, column2, …
 
-    def __init__(self, columns: Sequence[sa.Column[Any]], text: str) -> None:
+    Where it joins them with a table, it ends with a condition, and `key` is the column of the table that column1 finds.
+    """
+
+    def __init__(self, columns: Sequence[sa.Column[Any]], text: str, key: str | None = None) -> None:
         self._kinds = tuple(column.type.compile(_POSTGRESQL) for column in columns)
         self._text = text
+        # PostgreSQL keeps the plan that it made for a table when that was empty: to read all of it. Not with this.
+        self._among = "" if key is None else f" AND {key} = ANY($1::{self._kinds[0]}[])"
 
     def run(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
         """All rows, or nothing when there are none."""
@@ -105,7 +114,8 @@ class Writing:
                 values = tuple(chain.from_iterable(rows[start : start + size]))
                 _on_driver(connection, _with_values(self._text, len(self._kinds), size), values)
         else:
-            connection.exec_driver_sql(_with_arrays(self._text, self._kinds), tuple(map(list, zip(*rows, strict=True))))
+            text = _with_arrays(self._text + self._among, self._kinds)
+            connection.exec_driver_sql(text, tuple(map(list, zip(*rows, strict=True))))
 
 
 _POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -148,4 +158,5 @@ def updating(table: sa.Table, changed: Sequence[str], guard: str = "") -> Writin
     where = " AND ".join(f'{table.name}."{key.name}" = v.column{number}' for number, key in enumerate(keys, 1))
     values = ", ".join(f'"{name}" = v.column{number}' for number, name in enumerate(changed, len(keys) + 1))
     columns = [*keys, *(table.columns[name] for name in changed)]
-    return Writing(columns, f"UPDATE {table.name} SET {values} FROM {{rows}} WHERE {where}{guard}")
+    text = f"UPDATE {table.name} SET {values} FROM {{rows}} WHERE {where}{guard}"
+    return Writing(columns, text, f'{table.name}."{keys[0].name}"')

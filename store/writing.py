@@ -43,6 +43,7 @@ _INSERT_USAGE = Writing(
     " SELECT h.id, h.account_id, h.user_id, h.key_id, h.model_key, h.action, h.route_id, h.funding, h.amount,"
     " h.settled_amount, v.column2, v.column3, v.column4, v.column5, v.column6"
     " FROM {rows} JOIN holds AS h ON h.id = v.column1",
+    "h.id",
 )
 
 

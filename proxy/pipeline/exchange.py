@@ -21,6 +21,7 @@ from policies.evaluate import Allow
 from policies.rulebook import Rulebook
 from policies.terms import HoldId
 from proxy.headers import HeaderList
+from proxy.limiting import Pass
 from proxy.paths import Target
 from proxy.pipeline.multipart import MultipartReader
 from proxy.pipeline.routing import CompiledRoute
@@ -88,12 +89,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Policy allows it. The same rulebook serves the request to its end."""
+    """Policy allows it and its limits have room. The same rulebook serves the request to its end."""
 
     asked: Asked
     caller: Caller
     allow: Allow
     rulebook: Rulebook
+    passing: Pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,9 @@ from time import perf_counter
 
 from aiohttp import web
 
+from policies.callers import Caller
 from policies.refusals import Reason, Refusal, account_frozen, store_unavailable
+from proxy.decision_log import Call, DecisionLog
 from proxy.errors import STATUS, Answer, answer_to
 from proxy.management.api import Management
 from proxy.management.endpoint import Endpoint
@@ -23,12 +25,12 @@ from proxy.paths import Found
 from proxy.pipeline import forwarding
 from proxy.pipeline.body import BodyCut, read_ahead, read_fields
 from proxy.pipeline.delivery import Delivery
-from proxy.pipeline.exchange import Asked, Incoming, Routed
+from proxy.pipeline.exchange import Asked, Held, Incoming, Routed
 from proxy.pipeline.extraction import RequestParts, extract
 from proxy.pipeline.receiving import receive
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import Truncated, write_answer
-from proxy.pipeline.reservation import identify, reserve
+from proxy.pipeline.reservation import Reserved, ask_of, identify, reserve
 from proxy.pipeline.routing import Routes
 from proxy.pipeline.stretches import stretch_units
 from proxy.services import Services
@@ -42,12 +44,20 @@ log = logging.getLogger(__name__)
 class Pipeline:
     """Serves the requests of one process."""
 
-    def __init__(self, services: Services, routes: Routes, management: Management, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        services: Services,
+        routes: Routes,
+        management: Management,
+        recorder: Recorder,
+        decisions: DecisionLog,
+    ) -> None:
         self._services = services
         self._routes = routes
         self._management = management
         self._recorder = recorder
-        self._delivery = Delivery(services, recorder)
+        self._decisions = decisions
+        self._delivery = Delivery(services, recorder, self._reserve)
 
     def leave(self) -> None:
         """The stop signal has come: what would not end by itself is brought to its end."""
@@ -110,12 +120,32 @@ class Pipeline:
         asked = await self._resolve(routed)
         if isinstance(asked, Refusal):
             return asked
-        started = perf_counter()
-        held = await reserve(asked, caller, self._services)
-        self._recorder.reserving(perf_counter() - started)
+        held = await self._reserve(asked, caller)
         if isinstance(held, Refusal):
             return held
-        return await self._delivery.metered(held)
+        with held.admitted.passing.held():
+            return await self._delivery.metered(held)
+
+    async def _reserve(self, asked: Asked, caller: Caller | Refusal) -> Held | Refusal:
+        """The hold of a call that policy allows, its limits have room for, and its account can pay."""
+        started = perf_counter()
+        reserved = await reserve(asked, caller, self._services)
+        self._recorder.reserving(perf_counter() - started)
+        self._log(asked.routed.incoming, asked, reserved)
+        if isinstance(reserved.outcome, Held):
+            self._recorder.noticed(reserved.outcome)
+        return reserved.outcome
+
+    def _log(self, incoming: Incoming, asked: Asked, reserved: Reserved) -> None:
+        """Into the decision log; never a reason for a request to fail."""
+        if reserved.caller is None or reserved.decided is None:
+            return
+        call = Call(incoming.id, reserved.caller, ask_of(asked), reserved.revision, self._services.now())
+        try:
+            outcome = reserved.outcome
+            self._decisions.add(call, reserved.decided, outcome if isinstance(outcome, Refusal) else outcome.hold)
+        except Exception:
+            log.exception("the decision on request %s could not be recorded", incoming.id_text)
 
     async def _resolve(self, routed: Routed) -> Asked | Refusal:
         """The model and the units that the request asks for."""

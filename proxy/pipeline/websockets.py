@@ -32,12 +32,12 @@ from policies.refusals import Refusal
 from policies.terms import Funding
 from proxy.headers import HeaderList
 from proxy.pipeline import settlement
-from proxy.pipeline.ending import ended_by, outcome_of
-from proxy.pipeline.exchange import Held, Incoming, Measured, Routed
+from proxy.pipeline.ending import ended_by, outcome_of, reserved_headers
+from proxy.pipeline.exchange import Asked, Held, Incoming, Measured, Routed
 from proxy.pipeline.lease import Lease
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import ClientLeft, begin, relay
-from proxy.pipeline.reservation import identify, reserve
+from proxy.pipeline.reservation import identify
 from proxy.pipeline.stretches import MESSAGES, Stretch
 from proxy.services import Services
 from proxy.upstream.client import UpstreamAnswer
@@ -46,11 +46,14 @@ from proxy.websocket.client import ClientEnd
 from proxy.websocket.frames import Code
 from proxy.websocket.session import Bounds, FreeTab, Session, Tab
 from store.engine import StoreUnavailable
+from store.ids import id_text
 from store.verbs import Release, Settle
 
 log = logging.getLogger(__name__)
 
 Send = Callable[[Routed, Caller | None, Held | None], Awaitable[UpstreamAnswer]]
+
+Reserve = Callable[[Asked, Caller | Refusal], Awaitable[Held | Refusal]]
 
 SWITCHED = 101
 CLOSING_S = 5
@@ -60,10 +63,11 @@ CLOSING_S = 5
 class WebSockets:
     """The WebSockets of one process."""
 
-    def __init__(self, services: Services, recorder: Recorder, send: Send) -> None:
+    def __init__(self, services: Services, recorder: Recorder, send: Send, reserve: Reserve) -> None:
         self._services = services
         self._recorder = recorder
         self._send = send
+        self._reserve = reserve
         self._sessions: set[Session] = set()
         self._leaving = False
         self._running: set[asyncio.Task[None]] = set()
@@ -108,7 +112,7 @@ class WebSockets:
                 return await self._until_left(response, session, session.run())
             stretch = Stretch(websocket, routed.route.usage)
             async with ended_by(ledger, held, lambda: settlement.release_verb(held, "client left")):
-                headers = settlement.funding_headers(held.hold)
+                headers = reserved_headers(held)
                 response, session = await self._begin(incoming, answer, websocket, headers, stretch)
             return await self._until_left(response, session, self._paid(held, session, stretch))
 
@@ -162,7 +166,9 @@ class WebSockets:
         try:
             current: Held | None = held
             while current is not None:
-                await self._stretch(current, running, stretch)
+                # The places that limits of a policy give are a stretch's own: a quiet connection takes none.
+                with current.admitted.passing.held():
+                    await self._stretch(current, running, stretch)
                 await _either(stretch.needed, running)
                 # A usage that was stated is paid for, though its client has left.
                 goes_on = stretch.was_stated or not running.done()
@@ -183,13 +189,11 @@ class WebSockets:
 
     async def _next(self, first: Held, session: Session, stretch: Stretch) -> Held | None:
         """The next stretch, paid for by the same caller as if they had come anew; None when they may not go on."""
-        incoming = first.admitted.asked.routed.incoming._replace(
-            id=self._services.store.ids.next(), received_at=self._services.now()
-        )
-        asked = first.admitted.asked
+        asked, call = first.admitted.asked, self._services.store.ids.next()
+        incoming = asked.routed.incoming._replace(id=call, id_text=id_text(call), received_at=self._services.now())
         asked = replace(asked, routed=asked.routed._replace(incoming=incoming))
         try:
-            outcome = await reserve(asked, await identify(incoming, self._services), self._services)
+            outcome = await self._reserve(asked, await identify(incoming, self._services))
         except StoreUnavailable as error:
             log.error("the store cannot answer: %s", error)
             session.close(Code.INTERNAL_ERROR, "store_unavailable")
@@ -226,7 +230,7 @@ class WebSockets:
 
 
 def _measured(held: Held, units: Mapping[str, Decimal]) -> Measured:
-    amount = None if held.hold.funding is Funding.QUOTA else cost(held.admitted.allow.model.price, units)
+    amount = cost(held.admitted.allow.model.price, units) if held.hold.funding is Funding.CREDITS else None
     return Measured(amount, {name: str(value) for name, value in units.items()}, estimated=False)
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
 
 import store.roll_up
 from store.engine import Database
@@ -240,22 +241,23 @@ async def test_clearing_is_over_when_the_sums_count(till: Till) -> None:
     assert await _stored(till) == stored
 
 
-async def test_nothing_can_appear_before_what_is_settled(shared_database: Database, till: Till) -> None:
+async def test_nothing_can_appear_before_what_is_settled(shared_url: str, till: Till) -> None:
     """A transaction that has taken its moment and not ended yet holds the roll-up back; on SQLite there is none."""
     now = await till.database.read(till.database.now)
     until = await settled_until(till.database)
     assert until is not None
     assert timedelta(0) <= until - (now - MARGIN) < MINUTE
-    if shared_database.url.startswith("sqlite"):
+    if shared_url.startswith("sqlite"):
         return
     account = await till.account()
-    engine = shared_database._engine
+    engine = create_async_engine(shared_url)
     async with engine.connect() as slow:
         await slow.execute(sa.select(accounts.c.id).where(accounts.c.id == account).with_for_update())
         with pytest.MonkeyPatch.context() as impatient:
             impatient.setattr(store.roll_up, "TRIES", 3)
             assert await settled_until(till.database) is None
         await slow.rollback()
+    await engine.dispose()
     assert await settled_until(till.database) is not None
 
 

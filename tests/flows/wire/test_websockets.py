@@ -777,3 +777,46 @@ async def test_who_cannot_prove_themselves_any_more_does_not_go_on(wire: Wire) -
     await client.send(frame("hi"))
     assert await until_closed(client.reader, client.writer) == Closed(1008, "unauthorized")
     await wire.settled_at(CHEAP)
+
+
+POLICY = """
+version: 1
+rules: [{id: ladder, allow: use, who: {tier: at-least-model}}]
+limits:
+  - {id: slow, who: {tag: slow}, requests: 3/hour}
+  - {id: one-at-a-time, concurrent: 1, route: counted}
+"""
+
+
+@pytest.mark.parametrize("counters", ["memory", "database"])
+async def test_limits_of_a_policy_are_kept(migrated_file: Path, tmp_path: Path, counters: str) -> None:
+    """Each purchase counts towards its limits, and has its place only while it runs: a conversation does not stand in
+    its own way, and a quiet one in nobody's.
+    """
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "main.yaml").write_text(POLICY)
+    text = SETTINGS + ROUTES + f"policies: policies/\ncounters: {counters}\n"
+    async with running_wire(migrated_file, tmp_path, text) as wire:
+        wire.backend.script = granting(echo)
+        _, client = await switch(wire, "/counted")
+        refused, _ = await switch(wire, "/counted")
+        assert refused.status == 429, "the first message is still to come"
+        for _ in range(5):
+            await client.send(frame("hi"))
+            await read_frame(client.reader)
+        await wire.until(lambda: wire.open_count(0))
+        granted, _ = await switch(wire, "/counted")
+        assert granted.status == 101, "nothing is under way on the quiet connection"
+        account = await wire.account()
+        assert account is not None
+        await wire.hang_up()
+        await wire.settled_at(5 * CHEAP)
+        await wire.services.store.database.write(accounts.set_tags, account, ["slow"])
+        _, client = await switch(wire, "/counted")
+        for _ in range(3):
+            await client.send(frame("hi"))
+            await read_frame(client.reader)
+        await client.send(frame("hi"))
+        assert await until_closed(client.reader, client.writer) == Closed(1008, "rate_limited")
+        await wire.settled_at(8 * CHEAP)
+        await wire.verify()
