@@ -25,7 +25,7 @@ from policies.callers import Caller
 from policies.refusals import Refusal
 from proxy.pipeline import forwarding, jobs, settlement
 from proxy.pipeline.body import BodyCut
-from proxy.pipeline.ending import ended_by, outcome_of, reserved_headers
+from proxy.pipeline.ending import ended_by, outcome_of
 from proxy.pipeline.exchange import Held, Routed
 from proxy.pipeline.lease import Lease
 from proxy.pipeline.metering import Reader, reader_for
@@ -42,7 +42,8 @@ from proxy.pipeline.relay import (
     relay,
     write_small,
 )
-from proxy.pipeline.websockets import Reserve, WebSockets
+from proxy.pipeline.reservation import Reserving
+from proxy.pipeline.websockets import WebSockets
 from proxy.services import Services
 from proxy.upstream.client import (
     UpstreamAnswer,
@@ -64,8 +65,7 @@ ACCEPTING_S = 30
 class Delivery:
     """Forwards the requests of one process and brings their answers back."""
 
-    def __init__(self, services: Services, recorder: Recorder, reserve: Reserve) -> None:
-        """`reserve` is for calls that come of a request later on."""
+    def __init__(self, services: Services, recorder: Recorder, reserve: Reserving) -> None:
         self._services = services
         self._recorder = recorder
         self._accepting: set[asyncio.Task[web.StreamResponse]] = set()
@@ -175,7 +175,7 @@ class Delivery:
         left: ClientLeft | None = None
         async with ended_by(self._ledger, held, aborted), self._recorder.streaming():
             try:
-                response = await begin(incoming, answer, reserved_headers(held))
+                response = await begin(incoming, answer, settlement.reserved_headers(held))
                 await pump(incoming, answer, response, reader, lease)
             except ClientLeft as error:
                 if held.admitted.asked.routed.route.settings.job is None:

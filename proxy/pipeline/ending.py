@@ -40,9 +40,4 @@ async def outcome_of(held: Held, ending: Awaitable[Hold | Ended | Refused]) -> H
         return settlement.headers_of(await ending) + settlement.notice_headers(held)
     except StoreUnavailable as error:
         log.error("hold %s could not be ended yet: %s", id_text(held.hold.hold_id), error)
-        return reserved_headers(held)
-
-
-def reserved_headers(held: Held) -> HeaderList:
-    """What the client is told of a hold that is still open."""
-    return settlement.funding_headers(held.hold) + settlement.notice_headers(held)
+        return settlement.reserved_headers(held)

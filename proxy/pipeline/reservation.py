@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from policies.callers import Caller
@@ -38,6 +39,10 @@ async def identify(incoming: Incoming, services: Services, *, fresh: bool = Fals
     """Who calls, and not whether they may."""
     credentials = incoming.values("authorization"), incoming.values("x-api-key")
     return await services.identifier.identify(*credentials, fresh=fresh)
+
+
+Reserving = Callable[[Asked, Caller | Refusal], Awaitable[Held | Refusal]]
+"""`reserve`, with everybody told who has to know of its decision."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class Pipeline:
             return await self._delivery.metered(held)
 
     async def _reserve(self, asked: Asked, caller: Caller | Refusal) -> Held | Refusal:
-        """The hold of a call that policy allows, its limits have room for, and its account can pay."""
+        """The quote, taken aside and told of; whoever is given it leaves its places when the call is over."""
         started = perf_counter()
         reserved = await reserve(asked, caller, self._services)
         self._recorder.reserving(perf_counter() - started)

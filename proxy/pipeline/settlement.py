@@ -98,6 +98,11 @@ def funding_headers(outcome: Hold | Ended) -> HeaderList:
     return [("X-Farebox-Funding", str(outcome.funding)), (label, shown), (left, remaining)]
 
 
+def reserved_headers(held: Held) -> HeaderList:
+    """What the client is told of a hold that is still open."""
+    return funding_headers(held.hold) + notice_headers(held)
+
+
 def notice_headers(held: Held) -> HeaderList:
     """What entries of the policy in mode `warn` would have done, in one line of ASCII each."""
     admitted = held.admitted

@@ -32,12 +32,12 @@ from policies.refusals import Refusal
 from policies.terms import Funding
 from proxy.headers import HeaderList
 from proxy.pipeline import settlement
-from proxy.pipeline.ending import ended_by, outcome_of, reserved_headers
-from proxy.pipeline.exchange import Asked, Held, Incoming, Measured, Routed
+from proxy.pipeline.ending import ended_by, outcome_of
+from proxy.pipeline.exchange import Held, Incoming, Measured, Routed
 from proxy.pipeline.lease import Lease
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import ClientLeft, begin, relay
-from proxy.pipeline.reservation import identify
+from proxy.pipeline.reservation import Reserving, identify
 from proxy.pipeline.stretches import MESSAGES, Stretch
 from proxy.services import Services
 from proxy.upstream.client import UpstreamAnswer
@@ -53,8 +53,6 @@ log = logging.getLogger(__name__)
 
 Send = Callable[[Routed, Caller | None, Held | None], Awaitable[UpstreamAnswer]]
 
-Reserve = Callable[[Asked, Caller | Refusal], Awaitable[Held | Refusal]]
-
 SWITCHED = 101
 CLOSING_S = 5
 """How long sessions may still take once their clients were told that Farebox stops, and their handlers are gone."""
@@ -63,7 +61,7 @@ CLOSING_S = 5
 class WebSockets:
     """The WebSockets of one process."""
 
-    def __init__(self, services: Services, recorder: Recorder, send: Send, reserve: Reserve) -> None:
+    def __init__(self, services: Services, recorder: Recorder, send: Send, reserve: Reserving) -> None:
         self._services = services
         self._recorder = recorder
         self._send = send
@@ -112,7 +110,7 @@ class WebSockets:
                 return await self._until_left(response, session, session.run())
             stretch = Stretch(websocket, routed.route.usage)
             async with ended_by(ledger, held, lambda: settlement.release_verb(held, "client left")):
-                headers = reserved_headers(held)
+                headers = settlement.reserved_headers(held)
                 response, session = await self._begin(incoming, answer, websocket, headers, stretch)
             return await self._until_left(response, session, self._paid(held, session, stretch))
 
@@ -166,9 +164,7 @@ class WebSockets:
         try:
             current: Held | None = held
             while current is not None:
-                # The places that limits of a policy give are a stretch's own: a quiet connection takes none.
-                with current.admitted.passing.held():
-                    await self._stretch(current, running, stretch)
+                await self._stretch(current, running, stretch)
                 await _either(stretch.needed, running)
                 # A usage that was stated is paid for, though its client has left.
                 goes_on = stretch.was_stated or not running.done()
@@ -181,7 +177,8 @@ class WebSockets:
     async def _stretch(self, held: Held, running: asyncio.Task[None], stretch: Stretch) -> None:
         """One stretch, from its hold to the end of its hold."""
         ledger = self._services.store.ledger
-        with Lease(ledger, held, self._limits.request_deadline) as lease:
+        # Places are given back with each stretch: the next one asks for its own, and a quiet connection takes none.
+        with held.admitted.passing.held(), Lease(ledger, held, self._limits.request_deadline) as lease:
             async with ended_by(ledger, held, lambda: self._verb(held, stretch)), lease.in_time():
                 await _either(stretch.over, running)
             await outcome_of(held, ledger.end(self._verb(held, stretch)))

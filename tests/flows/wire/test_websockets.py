@@ -6,7 +6,7 @@ import asyncio
 import random
 import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -782,21 +782,14 @@ async def test_who_cannot_prove_themselves_any_more_does_not_go_on(wire: Wire) -
 POLICY = """
 version: 1
 rules: [{id: ladder, allow: use, who: {tier: at-least-model}}]
-limits:
-  - {id: slow, who: {tag: slow}, requests: 3/hour}
-  - {id: one-at-a-time, concurrent: 1, route: counted}
+exemptions: [{id: house, who: {tag: house}, fair_use: 2/day}]
+limits: [{id: one-at-a-time, concurrent: 1, route: counted}]
 """
 
 
-@pytest.mark.parametrize("counters", ["memory", "database"])
-async def test_limits_of_a_policy_are_kept(migrated_file: Path, tmp_path: Path, counters: str) -> None:
-    """Each purchase counts towards its limits, and has its place only while it runs: a conversation does not stand in
-    its own way, and a quiet one in nobody's.
-    """
-    (tmp_path / "policies").mkdir()
-    (tmp_path / "policies" / "main.yaml").write_text(POLICY)
-    text = SETTINGS + ROUTES + f"policies: policies/\ncounters: {counters}\n"
-    async with running_wire(migrated_file, tmp_path, text) as wire:
+async def test_a_quiet_connection_takes_no_place(migrated_file: Path, tmp_path: Path) -> None:
+    """What limits of a policy give is taken while a purchase runs, by nobody else, and not between two of them."""
+    async with policed_wire(migrated_file, tmp_path, POLICY) as wire:
         wire.backend.script = granting(echo)
         _, client = await switch(wire, "/counted")
         refused, _ = await switch(wire, "/counted")
@@ -806,17 +799,66 @@ async def test_limits_of_a_policy_are_kept(migrated_file: Path, tmp_path: Path, 
             await read_frame(client.reader)
         await wire.until(lambda: wire.open_count(0))
         granted, _ = await switch(wire, "/counted")
-        assert granted.status == 101, "nothing is under way on the quiet connection"
-        account = await wire.account()
-        assert account is not None
+        assert granted.status == 101
         await wire.hang_up()
         await wire.settled_at(5 * CHEAP)
-        await wire.services.store.database.write(accounts.set_tags, account, ["slow"])
-        _, client = await switch(wire, "/counted")
+
+
+@pytest.mark.parametrize("target", ["/counted", "/realtime"])
+async def test_exempt_messages_are_free_until_fair_use_is_over(
+    migrated_file: Path, tmp_path: Path, target: str
+) -> None:
+    """Two purchases of the day cost nothing, also where a usage is stated; the third is charged."""
+
+    async def answer(visit: Visit) -> None:
+        while (await read_frame(visit.reader)).opcode == TEXT:
+            await visit.send(stated(5))
+
+    async with policed_wire(migrated_file, tmp_path, POLICY) as wire:
+        await wire.ask("GET /mine/x", user="ann")
+        account = await wire.account()
+        assert account is not None
+        await wire.services.store.database.write(accounts.set_tags, account, ["house"])
+        wire.backend.script = granting(answer)
+        head, client = await switch(wire, target)
+        assert head.values(b"x-farebox-funding") == [b"exempt"]
         for _ in range(3):
             await client.send(frame("hi"))
             await read_frame(client.reader)
-        await client.send(frame("hi"))
-        assert await until_closed(client.reader, client.writer) == Closed(1008, "rate_limited")
-        await wire.settled_at(8 * CHEAP)
+        client.leave()
+        await wire.settled_at(CHEAP)
+
+
+@asynccontextmanager
+async def policed_wire(database: Path, folder: Path, policy: str, counters: str = "memory") -> AsyncIterator[Wire]:
+    """A Farebox with a policy; afterwards the ledger is verified."""
+    (folder / "policies").mkdir()
+    (folder / "policies" / "main.yaml").write_text(policy)
+    more = f"policies: policies/\ncounters: {counters}\n"
+    async with running_wire(database, folder, SETTINGS + ROUTES + more) as wire:
+        yield wire
         await wire.verify()
+
+
+LIMITED = """
+version: 1
+rules: [{id: ladder, allow: use, who: {tier: at-least-model}}]
+limits:
+  - {id: one-at-a-time, who: {account_type: payg}, concurrent: 1}
+  - {id: eight-a-day, who: {account_type: payg}, requests: 8/day}
+"""
+
+
+@pytest.mark.parametrize("counters", ["memory", "database"])
+async def test_each_message_counts_towards_the_limits(migrated_file: Path, tmp_path: Path, counters: str) -> None:
+    """As a request would: one that runs does not stand in its own way, and where the day's number ends, messages do."""
+    async with policed_wire(migrated_file, tmp_path, LIMITED, counters) as wire:
+        wire.backend.script = granting(echo)
+        _, client = await switch(wire, "/counted")
+        await client.send(frame("hi") * 20)
+        said = 0
+        while (await read_frame(client.reader)).opcode == TEXT:
+            said += 1
+        # The first place was given to the connection itself, before it had said anything.
+        assert said == 8
+        await wire.settled_at(8 * CHEAP)
