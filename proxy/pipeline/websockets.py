@@ -47,6 +47,7 @@ from proxy.websocket.client import ClientEnd
 from proxy.websocket.frames import Code
 from proxy.websocket.session import Bounds, FreeTab, Session, Tab
 from store.engine import StoreUnavailable
+from store.ids import id_text
 from store.verbs import Release, Settle
 
 log = logging.getLogger(__name__)
@@ -177,7 +178,7 @@ class WebSockets:
     async def _stretch(self, held: Held, running: asyncio.Task[None], stretch: Stretch) -> None:
         """One stretch, from its hold to the end of its hold."""
         ledger = self._services.store.ledger
-        # Places are given back with each stretch: the next one asks for its own.
+        # Places are given back with each stretch: the next one asks for its own, and a quiet connection takes none.
         with held.admitted.passing.held(), Lease(ledger, held, self._limits.request_deadline) as lease:
             async with ended_by(ledger, held, lambda: self._verb(held, stretch)), lease.in_time():
                 await _either(stretch.over, running)
@@ -186,10 +187,8 @@ class WebSockets:
 
     async def _next(self, first: Held, session: Session, stretch: Stretch) -> Held | None:
         """The next stretch, paid for by the same caller as if they had come anew; None when they may not go on."""
-        incoming = first.admitted.asked.routed.incoming._replace(
-            id=self._services.store.ids.next(), received_at=self._services.now()
-        )
-        asked = first.admitted.asked
+        asked, call = first.admitted.asked, self._services.store.ids.next()
+        incoming = asked.routed.incoming._replace(id=call, id_text=id_text(call), received_at=self._services.now())
         asked = replace(asked, routed=asked.routed._replace(incoming=incoming))
         try:
             outcome = await self._reserve(asked, await identify(incoming, self._services))
@@ -229,7 +228,7 @@ class WebSockets:
 
 
 def _measured(held: Held, units: Mapping[str, Decimal]) -> Measured:
-    amount = None if held.hold.funding is Funding.QUOTA else cost(held.admitted.allow.model.price, units)
+    amount = cost(held.admitted.allow.model.price, units) if held.hold.funding is Funding.CREDITS else None
     return Measured(amount, {name: str(value) for name, value in units.items()}, estimated=False)
 
 
