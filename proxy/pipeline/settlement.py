@@ -81,7 +81,8 @@ async def bind_job(
 
     `document` is the answer that accepted it. An outcome that is Ended tells that the job has ended already.
 
-    JOB_TAKEN tells that the id is that of another account's job, and that the hold is still open.
+    JOB_TAKEN tells that the id is that of another account's job, or of one that ended unpaid, and that the hold is
+    still open.
     """
     route = held.admitted.asked.routed.route
     job = route.settings.job
@@ -95,7 +96,7 @@ async def bind_job(
         return await store.ledger.release(hold.hold_id, hold.account_id, "")
     if outcome is Refused.JOB_TAKEN:
         known = await store.database.read(job_holds, [route.id], [job_id])
-        if any(other.account_id == hold.account_id for other in known):
+        if any(other.account_id == hold.account_id and other.pays for other in known):
             # The backend answered with a job that is paid for already: nothing new was started.
             return await store.ledger.release(hold.hold_id, hold.account_id, "job is paid for already")
     return outcome

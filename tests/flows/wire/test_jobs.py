@@ -232,6 +232,18 @@ async def test_a_job_is_paid_once(wire: Wire) -> None:
     await wire.settled_at(CHEAP)
 
 
+async def test_the_id_of_a_job_that_ended_unpaid_is_not_a_free_ride(wire: Wire) -> None:
+    """Where a job runs anew under its old id, as where clients name their jobs, each run after a failed one is paid."""
+    await started(wire)
+    await polled(wire, saying({"status": "failed"}))
+    await wire.settled_at(0)
+    for runs in (1, 2):
+        assert (await started(wire)).values(b"x-farebox-charged") == [b"1"]
+        await wire.settled_at(runs * CHEAP)
+    await polled(wire, saying({"status": "done"}))
+    await wire.settled_at(2 * CHEAP)
+
+
 async def test_retries_at_the_same_moment_are_paid_once(wire: Wire) -> None:
     """Ten requests that all get the same job leave one hold."""
     wire.backend.script = saying({"id": named(wire, "j1")})
