@@ -121,6 +121,54 @@ async def test_another_accounts_job_does_not_exist(wire: Wire) -> None:
     wire.may_stay_open = 1
 
 
+UUID = "7b0e4f3c-0000-4000-8000-00000000{number:04}"
+BARE = UUID.replace("-", "")
+
+
+@pytest.mark.parametrize(
+    ("job", "spelling"),
+    [
+        (UUID, UUID.upper().replace("NUMBER", "number")),
+        (UUID, BARE),
+        (UUID, "%7B" + UUID + "%7D"),
+        (UUID, "urn:uuid:" + UUID),
+        (BARE, UUID),
+        ("job-{number}", "JOB-{number}"),
+        ("job-{number}", "job-{number};x=1"),
+        ("job-{number}", "job-{number}%20"),
+        ("job-{number}", "%20job-{number}"),
+        ("job-{number}", "job-{number}."),
+        ("job-{number}", "%256Aob-{number}"),
+        ("70{number}", "070{number}"),
+        ("70{number}", "%2B70{number}"),
+        ("70{number}", "70{number}.0"),
+        ("70{number}", "7_0{number}"),
+    ],
+)
+async def test_another_spelling_of_a_job_is_no_way_to_it(wire: Wire, job: str, spelling: str) -> None:
+    """Backends parse, trim and fold ids: others would see the job, and its owner its end, which then nobody paid."""
+    job, spelling = job.format(number=wire.number), spelling.format(number=wire.number)
+    wire.backend.script = saying({"id": job})
+    await wire.ask("POST /jobs", user="ann")
+    wire.backend.reset()
+    wire.backend.script = saying({"status": "done"})
+    for user in ("bob", "ann"):
+        assert (await wire.ask(f"GET /jobs/{spelling}", user=user)).status == 404
+    assert wire.backend.requests == []
+    assert (await wire.ask(f"GET /jobs/{job}", user="ann")).status == 200
+    await wire.settled_at(CHEAP)
+
+
+async def test_jobs_whose_ids_are_alike_are_jobs_of_their_own(wire: Wire) -> None:
+    """Where a backend has both, each is its account's; an id that is like none is the backend's to know."""
+    await started(wire, "twin", "ann")
+    await started(wire, "TWIN", "bob")
+    for job, user, status in (("twin", "ann", 200), ("TWIN", "bob", 200), ("TWIN", "ann", 404), ("twin", "bob", 404)):
+        assert (await polled(wire, saying({"status": "running"}), job, user)).status == status
+    assert (await polled(wire, saying({"status": "running"}), "older", "bob")).status == 200
+    wire.may_stay_open = 2
+
+
 async def test_another_accounts_poll_ends_no_job(wire: Wire) -> None:
     """Also where a list names it: each account ends its own jobs only."""
     await started(wire, "j1", "ann")
