@@ -7,7 +7,7 @@ own durable record: what this process cannot end, its deadline does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -38,7 +38,11 @@ def measure(held: Held, documents: Sequence[Any], passed: Passed, complete: bool
         if complete:
             log.warning("no usable usage in the answer on route %s; the quote is charged", route.id)
         return Measured(None, quoted, estimated=True)
-    units: dict[str, Decimal] = {**asked.units, **stated}
+    return priced(held, {**asked.units, **stated})
+
+
+def priced(held: Held, units: Mapping[str, Decimal]) -> Measured:
+    """What `units` cost, in what pays for the hold."""
     model = held.admitted.allow.model
     amount = None
     if held.hold.funding is Funding.CREDITS:

@@ -39,7 +39,7 @@ from tests.flows.wire.frames import (
     until_closed,
 )
 from tests.flows.wire.test_failing import rename
-from tests.flows.wire.wire import CHEAP, QUOTE, SETTINGS, TOKEN, WELCOME, Wire, running_wire
+from tests.flows.wire.wire import CHEAP, MODEL, QUOTE, SETTINGS, TOKEN, WELCOME, Wire, running_wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -689,6 +689,43 @@ async def test_quota_pays_for_messages_too(wire: Wire) -> None:
     again, _ = await switch(wire, "/counted")
     assert again.status == 429
     await wire.settled_at(0)
+
+
+async def test_quota_pays_for_what_was_used(migrated_file: Path, tmp_path: Path) -> None:
+    """Where a model takes of a quota by units: by those that are stated, or by the messages that have passed."""
+    async with running_wire(migrated_file, tmp_path, SETTINGS + ROUTES) as wire:
+        await wire.ask("GET /mine/x", user="ann")
+        account, database = await wire.account(), wire.services.store.database
+        assert account is not None
+        plan = {"tier": "basic", "name": "Basic", "description": "", "price": 0, "currency": "USD", "cycle": "monthly"}
+        plan |= {"daily_quota": 1000, "monthly_quota": None, "max_model_tier": "basic", "features": {}}
+        terms = {"rates": {"tokens": "1", "messages": "1"}}
+        await database.write(catalogue.put_plan, "many", plan, 1, True, utc_now())
+        model = {**MODEL, "price_base": CHEAP, "quota_cost": 0, "quota_terms": terms}
+        await database.write(catalogue.put_model, "shop:cheap", model)
+        await database.write(catalogue.changed)
+        for_sale = await database.read(catalogue.load)
+        assert not wire.services.rulebooks.reload(for_sale, utc_now())
+        bought = next(plan for plan in for_sale.plans if plan.plan_id == "many")
+        await database.write(subscriptions.subscribe, account, bought, GRACE_DEFAULT, "ann", utc_now())
+
+        async def answer(visit: Visit) -> None:
+            await read_frame(visit.reader)
+            await visit.send(stated(5) if b"realtime" in visit.request.first else frame("well", masked=False))
+            await until_closed(visit.reader)
+
+        used = 0
+        for target, units in (("/realtime", 5), ("/blocks", 2)):
+            wire.backend.script = granting(answer)
+            head, client = await switch(wire, target)
+            assert head.values(b"x-farebox-funding") == [b"quota"]
+            await client.send(frame("tell me"))
+            await read_frame(client.reader)
+            client.leave()
+            await wire.settled_at(0)
+            used += units
+            assert sum(row["charged"] for row in await wire.usage()) == used
+        await wire.verify()
 
 
 async def test_who_was_frozen_does_not_go_on(wire: Wire) -> None:
