@@ -54,6 +54,8 @@ class Stretch:
         """Counted messages that have passed whole."""
         self.stated: Mapping[str, Decimal] | None = None
         """The usage that was stated; None where it could not be believed."""
+        self.may_lack = False
+        """Whether a text was too long to be read, and may have stated something: then the quote is the least."""
         self._was_stated = False
         self.open()
 
@@ -69,7 +71,7 @@ class Stretch:
 
     def close(self) -> None:
         """The stretch is settled."""
-        self._open = False
+        self._open = self.may_lack = False
         self._free.clear()
         if self._was_stated:
             self._was_stated, self.stated = False, None
@@ -110,6 +112,9 @@ class Stretch:
                     self._end()
             return False
         return side == "backend" and text is not None and self._read(text)
+
+    def missed(self) -> None:
+        self.may_lack = True
 
     async def settled(self) -> None:
         await self._settled.wait()

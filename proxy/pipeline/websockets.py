@@ -204,7 +204,9 @@ class WebSockets:
         """How the hold of a stretch ends."""
         asked = held.admitted.asked
         if stretch.was_stated and stretch.stated is not None:
-            return self._settle(held, settlement.priced(held, {**asked.units, **stretch.stated}), "answered")
+            measured = settlement.priced(held, {**asked.units, **stretch.stated})
+            if not stretch.may_lack or (measured.amount or 0) >= held.hold.amount:
+                return self._settle(held, measured, "answered")
         if stretch.was_stated:
             log.warning("no usable usage on route %s; the quote is charged", asked.routed.route.id)
             return self._settle(held, settlement.measure(held, (), NOTHING_PASSED, complete=False), "answered")

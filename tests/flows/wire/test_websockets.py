@@ -7,6 +7,7 @@ import random
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -665,6 +666,29 @@ async def test_an_answer_of_no_known_usage(wire: Wire, target: str, said: bytes,
         await read_frame(client.reader)
     client.leave()
     await wire.settled_at(spent)
+
+
+@pytest.mark.parametrize(("tokens", "spent"), [(1, QUOTE), (500, 500 * TOKEN)])
+async def test_a_usage_in_a_text_that_is_too_long_to_be_read(wire: Wire, tokens: int, spent: int) -> None:
+    """A longer answer is no way to be free: the stretch costs its quote, and more where more is stated."""
+
+    async def answer(visit: Visit) -> None:
+        await read_frame(visit.reader)
+        long = b'{"usage": {"tokens": 400}, "said": "' + b"x" * MIB + b'"}'
+        await visit.send(frame(long, masked=False) + stated(tokens))
+        await read_frame(visit.reader)
+        await visit.send(frame(b"x" * 2 * MIB, BINARY, masked=False) + stated(30))
+        await until_closed(visit.reader)
+
+    wire.backend.script = granting(answer)
+    _, client = await switch(wire, "/realtime")
+    for more in (0, 30 * TOKEN):
+        await client.send(frame("tell me"))
+        for _ in range(2):
+            await read_frame(client.reader)
+        await wire.until(partial(_spent, wire, spent + more))
+    client.leave()
+    await wire.settled_at(spent + 30 * TOKEN)
 
 
 async def test_quota_pays_for_messages_too(wire: Wire) -> None:
