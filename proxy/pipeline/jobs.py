@@ -113,8 +113,14 @@ def _meant(job_id: str) -> set[str]:
 async def observe(
     poll: Poll, parameters: Mapping[str, str], account_id: AccountId, documents: Sequence[Any], store: Store
 ) -> None:
-    """End the holds of the account's jobs that an answer says have ended; `parameters` are those of its path."""
-    ended = dict(_endings(poll, parameters, documents[0])) if documents else {}
+    """End the holds of the account's jobs that an answer says have ended; `parameters` are those of its path.
+
+    A job that is listed more than once, such as with each attempt at it, has completed if one of them has.
+    """
+    ended: dict[str, Ending] = {}
+    for job_id, ending in _endings(poll, parameters, documents[0]) if documents else ():
+        if ending.completed or job_id not in ended:
+            ended[job_id] = ending
     if not ended:
         return
     for hold in await store.database.read(job_holds, poll.of, list(ended)):

@@ -212,6 +212,15 @@ async def test_odd_lists_end_no_job(wire: Wire, jobs: Any) -> None:
     wire.may_stay_open = 1
 
 
+@pytest.mark.parametrize("states", [["failed", "done"], ["done", "failed"], ["failed", "done", "failed", "running"]])
+async def test_a_job_that_is_listed_with_each_attempt_is_paid(wire: Wire, states: list[str]) -> None:
+    """Whichever attempt comes last in the list, the one that was done is what the client has got."""
+    await started(wire)
+    wire.backend.script = saying({"jobs": [{"id": named(wire, "j1"), "status": state} for state in states]})
+    await wire.ask("GET /jobs", user="ann")
+    await wire.settled_at(CHEAP)
+
+
 # What was accepted.
 
 
