@@ -211,7 +211,9 @@ class WebSockets:
             log.warning("no usable usage on route %s; the quote is charged", asked.routed.route.id)
             return self._settle(held, settlement.measure(held, (), NOTHING_PASSED, complete=False), "answered")
         if stretch.count:
-            return self._settle(held, settlement.priced(held, {**asked.units, MESSAGES: Decimal(stretch.count)}), "answered")
+            return self._settle(
+                held, settlement.priced(held, {**asked.units, MESSAGES: Decimal(stretch.count)}), "answered"
+            )
         if stretch.busy:
             measured = settlement.measure(held, (), NOTHING_PASSED, complete=False)
             latency = self._services.now() - asked.routed.incoming.received_at
