@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 
-from policies.checks import Files, Ground, Path, Problem, Settled
+from policies.checks import Files, Ground, Problem, Settled, is_sure_of
 from policies.conditions import UNITS, WEEKDAYS, When, parse
 from policies.document import Exemption, Limit, Rule
 from policies.scope import AT_LEAST_MODEL, AtLeast, Mode, Scope, Who
 from policies.selection import asked_of, selector
+from policies.sureness import Path, Sureness
 from policies.terms import AccountType, Tier
 from policies.truth import Value
 
@@ -53,12 +54,19 @@ class _Placed:
         return found
 
 
-def doubts(files: Files, settled: Settled, ground: Ground) -> list[Problem]:
-    """Every doubt, in the order of the files."""
+def doubts(files: Files, settled: Settled, ground: Ground, sure: Sureness) -> list[Problem]:
+    """Every doubt about entries that nothing is wrong with, in the order of the files.
+
+    Where it is not sure what the tiers are, nothing is.
+    """
+    off_the_ladder = any(model.tier not in settled.tiers for model in ground.catalogue.models.values())
+    if off_the_ladder or not (is_sure_of(files, "tiers", sure) and is_sure_of(files, "payg", sure)):
+        return []
     placed = [
         _Placed(name, (section, index), entry, entry.mode or file.mode, settled, ground)
         for name, file in files
         for section, index, entry in file.entries
+        if sure.within(name, (section, index)) and (entry.mode or sure.at(name, ("mode",)))
     ]
     found = [doubt for one in placed for doubt in _alone(one)]
     return found + list(_shadowed([one for one in placed if isinstance(one.entry, Rule)]))
