@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,11 @@ BUSY_TIMEOUT_MS = 10_000
 """How long a write waits for the locks of another process: longer than any batch, shorter than a client's patience."""
 
 
+READERS, WRITERS = 10, 6
+"""Connections of one process to PostgreSQL, at most: six processes together stay below the usual 100 of a server. The
+ledger writes with one of them at a time; what else is written is rare.
+"""
+
 IDLE_S = 1.0
 """After this long without use a connection to a server is tried before it is trusted: a firewall may have cut it."""
 
@@ -60,7 +66,7 @@ class Database:
             self._reader, self._writer = _sqlite_reader(url), SqliteWriter(url)
         else:
             # SQLite reads from one snapshot anyway; elsewhere each statement would see what was committed meanwhile.
-            self._reader = _postgres_engine(url).execution_options(isolation_level="REPEATABLE READ")
+            self._reader = _postgres_engine(url, READERS).execution_options(isolation_level="REPEATABLE READ")
             self._writer = PostgresWriter(url)
 
     @property
@@ -72,7 +78,7 @@ class Database:
         """The moment that decides windows: the database's where nodes share one, so that skewed nodes agree."""
         if connection.dialect.name == "sqlite":
             return self._clock()
-        moment = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        moment = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
         assert isinstance(moment, datetime), "clock_timestamp is a timestamp"
         return moment.astimezone(UTC)
 
@@ -116,7 +122,7 @@ class SqliteWriter:
     def __init__(self, url: str) -> None:
         parsed = sa.make_url(url).set(drivername="sqlite")
         self._engine = sa.create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
-        prepare_sqlite(self._engine, begin="BEGIN IMMEDIATE")
+        prepare_sqlite(self._engine, begin=IMMEDIATE)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite writer")
         self._checkpoints = Checkpoints(str(parsed.database))
 
@@ -143,7 +149,7 @@ class PostgresWriter:
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = _postgres_engine(url, enable_seqscan="off", jit="off")
+        self._engine = _postgres_engine(url, WRITERS, enable_seqscan="off", jit="off")
 
     async def run(self, change: Callable[[Connection], Result]) -> Result:
         async with self._engine.begin() as connection:
@@ -184,10 +190,11 @@ def _first_line(error: Exception) -> str:
     return (str(origin).splitlines() or [type(origin).__name__])[0]
 
 
-def _postgres_engine(url: str, **settings: str) -> AsyncEngine:
+def _postgres_engine(url: str, connections: int, **settings: str) -> AsyncEngine:
     # PostgreSQL would wait for a lock for ever.
     settings |= {"lock_timeout": str(BUSY_TIMEOUT_MS)}
-    engine = create_async_engine(url, pool_size=10, pool_timeout=5, connect_args={"server_settings": settings})
+    size = {"pool_size": connections, "max_overflow": 0, "pool_timeout": 5}
+    engine = create_async_engine(url, **size, connect_args={"server_settings": settings})
     _ping_after_idling(engine.sync_engine)
     return engine
 
@@ -233,15 +240,33 @@ def prepare_sqlite(engine: Engine, begin: str, *, foreign_keys: bool = True) -> 
         cursor = connection.cursor()
         for pragma in (*_PRAGMAS, f"foreign_keys = {int(foreign_keys)}"):
             cursor.execute(f"PRAGMA {pragma}")
+        if begin == IMMEDIATE:
+            _keep_a_log(cursor)
         cursor.close()
 
     event.listen(engine, "connect", set_pragmas)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
 
 
+def _keep_a_log(cursor: sqlite3.Cursor) -> None:
+    """A property of the file, and so the work of whoever writes it first. It needs the file for itself for a moment,
+    for which SQLite does not wait: processes that start together on a new file would fail.
+    """
+    until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+IMMEDIATE = "BEGIN IMMEDIATE"
 _PRAGMAS = (
     f"busy_timeout = {BUSY_TIMEOUT_MS}",
-    "journal_mode = WAL",
     # FULL: a commit that was answered survives a power cut, not only a crash of the process.
     "synchronous = FULL",
     f"wal_autocheckpoint = {LONGEST_LOG_PAGES}",

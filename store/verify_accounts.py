@@ -118,7 +118,7 @@ def check_windows(connection: Connection, span: Span, found: Findings) -> None:
         .where(_BY_WINDOW, span.has(events.account_id))
         .group_by(events.account_id, taken)
     )
-    held, used = _by_window(connection, in_open), _by_window(connection, in_settled)
+    held, used = _by_window(connection, in_open, found), _by_window(connection, in_settled, found)
     windows, plan, archived = quota_windows.c, plan_versions.c, archived_until(connection)
     cap = sa.case((windows.metric == Metric.DAILY, plan.daily_rollover), else_=plan.monthly_rollover)
     stored = sa.select(
@@ -140,13 +140,15 @@ def check_windows(connection: Connection, span: Span, found: Findings) -> None:
             found.breach("windows", f"{_window_text(window)}: missing, holds {total}")
 
 
-def _by_window(connection: Connection, query: sa.Select[Any]) -> Counter[_Window]:
+def _by_window(connection: Connection, query: sa.Select[Any], found: Findings) -> Counter[_Window]:
     sums: Counter[_Window] = Counter()
     windows_of: dict[str, list[tuple[str, datetime]]] = {}
     for account_id, taken, total in connection.execute(query):
         if taken not in windows_of:
-            named = json.loads(taken)["windows"]
-            windows_of[taken] = [(metric, datetime.fromisoformat(start)) for metric, start in named]
+            named = json.loads(taken).get("windows")
+            windows_of[taken] = [(metric, datetime.fromisoformat(start)) for metric, start in named or ()]
+            if named is None:
+                found.breach("windows", f"account {account_id}: holds say {taken} instead of their windows")
         for metric, start in windows_of[taken]:
             sums[account_id, metric, start] += int(total)
     return sums

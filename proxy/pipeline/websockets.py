@@ -39,6 +39,7 @@ from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import ClientLeft, begin, relay
 from proxy.pipeline.reservation import Reserving, identify
 from proxy.pipeline.stretches import MESSAGES, Stretch
+from proxy.pipeline.usage import NOTHING_PASSED
 from proxy.services import Services
 from proxy.upstream.client import UpstreamAnswer
 from proxy.websocket import handshake
@@ -46,6 +47,7 @@ from proxy.websocket.client import ClientEnd
 from proxy.websocket.frames import Code
 from proxy.websocket.session import Bounds, FreeTab, Session, Tab
 from store.engine import StoreUnavailable
+from store.ids import id_text
 from store.verbs import Release, Settle
 
 log = logging.getLogger(__name__)
@@ -103,7 +105,7 @@ class WebSockets:
                 verb = settlement.release_verb(held, f"upstream answered {answer.status}")
                 return await relay(incoming, answer, await outcome_of(held, ledger.end(verb)), None)
             if websocket.charge == "connection":
-                settle = self._settle(held, settlement.measure(held, (), complete=True), "switched")
+                settle = self._settle(held, settlement.measure(held, (), NOTHING_PASSED, complete=True), "switched")
                 headers = await outcome_of(held, ledger.end(settle))
                 response, session = await self._begin(incoming, answer, websocket, headers, FreeTab())
                 return await self._until_left(response, session, session.run())
@@ -176,7 +178,7 @@ class WebSockets:
     async def _stretch(self, held: Held, running: asyncio.Task[None], stretch: Stretch) -> None:
         """One stretch, from its hold to the end of its hold."""
         ledger = self._services.store.ledger
-        # Places are given back with each stretch: the next one asks for its own.
+        # Places are given back with each stretch: the next one asks for its own, and a quiet connection takes none.
         with held.admitted.passing.held(), Lease(ledger, held, self._limits.request_deadline) as lease:
             async with ended_by(ledger, held, lambda: self._verb(held, stretch)), lease.in_time():
                 await _either(stretch.over, running)
@@ -185,10 +187,8 @@ class WebSockets:
 
     async def _next(self, first: Held, session: Session, stretch: Stretch) -> Held | None:
         """The next stretch, paid for by the same caller as if they had come anew; None when they may not go on."""
-        incoming = first.admitted.asked.routed.incoming._replace(
-            id=self._services.store.ids.next(), received_at=self._services.now()
-        )
-        asked = first.admitted.asked
+        asked, call = first.admitted.asked, self._services.store.ids.next()
+        incoming = asked.routed.incoming._replace(id=call, id_text=id_text(call), received_at=self._services.now())
         asked = replace(asked, routed=asked.routed._replace(incoming=incoming))
         try:
             outcome = await self._reserve(asked, await identify(incoming, self._services))
@@ -209,11 +209,11 @@ class WebSockets:
             return self._settle(held, _measured(held, {**asked.units, **stretch.stated}), "answered")
         if stretch.was_stated:
             log.warning("no usable usage on route %s; the quote is charged", asked.routed.route.id)
-            return self._settle(held, settlement.measure(held, (), complete=False), "answered")
+            return self._settle(held, settlement.measure(held, (), NOTHING_PASSED, complete=False), "answered")
         if stretch.count:
             return self._settle(held, _measured(held, {**asked.units, MESSAGES: Decimal(stretch.count)}), "answered")
         if stretch.busy:
-            measured = settlement.measure(held, (), complete=False)
+            measured = settlement.measure(held, (), NOTHING_PASSED, complete=False)
             latency = self._services.now() - asked.routed.incoming.received_at
             return settlement.abort_verb(held, measured, SWITCHED, latency)
         return settlement.release_verb(held, "nothing passed")
@@ -228,7 +228,7 @@ class WebSockets:
 
 
 def _measured(held: Held, units: Mapping[str, Decimal]) -> Measured:
-    amount = None if held.hold.funding is Funding.QUOTA else cost(held.admitted.allow.model.price, units)
+    amount = cost(held.admitted.allow.model.price, units) if held.hold.funding is Funding.CREDITS else None
     return Measured(amount, {name: str(value) for name, value in units.items()}, estimated=False)
 
 

@@ -20,6 +20,7 @@ GENERATE = generator()
 SECTIONS = GENERATE.sections()
 COMMANDS = dict(GENERATE.commands())
 ENVIRONMENT = {"FAREBOX_ADMIN_TOKEN": "an operator's token", "JWT_SECRET": "x" * 32, "BACKEND_KEY": "a key"}
+ENVIRONMENT["CALLBACK_SECRET"] = "y" * 32
 
 
 @pytest.mark.parametrize("page", sorted(GENERATE.pages()), ids=lambda path: path.name)

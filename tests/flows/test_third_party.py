@@ -10,6 +10,7 @@ import asyncio
 import gzip
 import os
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,32 +19,37 @@ import pytest_asyncio
 
 from tests.flows.raw import Message, RawClient, chunked, request
 from tests.flows.third_party import FRAMING, METHODS, application, served
-from tests.flows.wire.wire import SETTINGS, Wire, running_wire
+from tests.flows.wire.wire import CHEAP, SETTINGS, Wire, running_wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ROUTES = """
-  - {id: everything, match: "* /**", upstream: raw, access: open}
-"""
+ACCESS = {
+    "open": '  - {id: everything, match: "* /**", upstream: raw, access: open}',
+    "metered": '  - {id: everything, match: "* /**", upstream: raw, app: shop, model: {const: cheap}}',
+}
 HOP_BY_HOP = {b"connection", b"keep-alive"}
 
 
 @dataclass
 class Two:
-    """The application itself, and Farebox before it."""
+    """The application itself, and Farebox before it: once for anybody, and once for a price."""
 
     direct: int
-    wire: Wire
+    wires: dict[str, Wire]
 
-    async def both(self, data: bytes, *more: bytes) -> tuple[list[Message], list[Message]]:
-        """The answers to these requests, one after the other on one connection each."""
-        method = data.partition(b" ")[0].decode()
+    async def both(self, access: str, *requests: bytes) -> tuple[list[Message], list[Message]]:
+        """The answers to these requests, one after the other on one connection each. Each asks on its own account."""
+        method = requests[0].partition(b" ")[0].decode()
+        wire = self.wires[access]
+        wire.begin()
+        credential = b"\r\n%b\r\n" % wire.bearer().encode()
+        sent = [data.replace(b"\r\n", credential, 1) for data in requests]
         answers = []
-        for port in (self.direct, self.wire.address.port):
+        for port in (self.direct, wire.address.port):
             client = await RawClient.connect("127.0.0.1", port)
             found = []
-            for piece in (data, *more):
-                await client.send(piece)
+            for data in sent:
+                await client.send(data)
                 found.append(await client.answer(method))
             answers.append(found)
             await client.close()
@@ -58,9 +64,14 @@ async def two(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         os.utime(folder / name, (10**9, 10**9))
     async with served(application(folder)) as port:
         text = SETTINGS.replace("${BACKEND_URL}", f"http://127.0.0.1:{port}")
-        text = text.replace(", headers: {X-Backend-Key: from-settings}", "") + ROUTES
-        async with running_wire(migrated_file, tmp_path_factory.mktemp("wire"), text) as wire:
-            yield Two(port, wire)
+        text = text.replace(", headers: {X-Backend-Key: from-settings}", "")
+        async with AsyncExitStack() as stack:
+            wires = {}
+            for access, route in ACCESS.items():
+                running = running_wire(migrated_file, tmp_path_factory.mktemp("wire"), text + route)
+                wires[access] = await stack.enter_async_context(running)
+            yield Two(port, wires)
+            await wires["metered"].verify()
 
 
 FILES = {"page.html": b"<p>hello</p>" * 200, "data.bin": bytes(range(256)) * 1000, "empty": b"", "a b.txt": b"odd name"}
@@ -127,7 +138,7 @@ REQUESTS: dict[str, bytes] = {
 def comparable(answer: Message) -> tuple[object, ...]:
     """An answer without what may differ. Boundaries of several ranges are drawn by lot."""
     headers = [(name.lower(), value) for name, value in answer.headers if name.lower() not in HOP_BY_HOP]
-    headers = [header for header in headers if header[0] != b"x-request-id"]
+    headers = [header for header in headers if not header[0].startswith((b"x-request-id", b"x-farebox-"))]
     if not answer.body:
         # What an answer to HEAD would have been framed by is about the connection.
         headers = [header for header in headers if header[0] != b"transfer-encoding"]
@@ -142,24 +153,28 @@ def comparable(answer: Message) -> tuple[object, ...]:
     return answer.first, ordered, body
 
 
+@pytest.mark.parametrize("access", ACCESS)
 @pytest.mark.parametrize("name", REQUESTS)
-async def test_an_answer_is_the_same(two: Two, name: str) -> None:
-    """Directly and through Farebox."""
-    (direct,), (through,) = await two.both(REQUESTS[name])
+async def test_an_answer_is_the_same(two: Two, name: str, access: str) -> None:
+    """Directly and through Farebox; and where it has a price, only a success is charged."""
+    (direct,), (through,) = await two.both(access, REQUESTS[name])
     assert comparable(through) == comparable(direct)
+    if access == "metered":
+        await two.wires[access].settled_at(CHEAP if 200 <= through.status < 300 else 0)
 
 
-async def test_many_requests_on_one_connection(two: Two) -> None:
+@pytest.mark.parametrize("access", ACCESS)
+async def test_many_requests_on_one_connection(two: Two, access: str) -> None:
     """One after the other, with bodies and without, none of them eats a byte of the next."""
     names = ["POST echo", "PUT echo", "empty", "chunks", "no length", "form", "POST echo"]
-    direct, through = await two.both(*(REQUESTS[name] for name in names))
+    direct, through = await two.both(access, *(REQUESTS[name] for name in names))
     assert [comparable(answer) for answer in through] == [comparable(answer) for answer in direct]
 
 
 async def test_a_session_is_its_owners(two: Two) -> None:
     """Cookies come and go untouched: each visitor counts alone."""
     visits = []
-    for port in (two.direct, two.wire.address.port, two.wire.address.port):
+    for port in (two.direct, two.wires["open"].address.port, two.wires["open"].address.port):
         client = await RawClient.connect("127.0.0.1", port)
         cookie: list[str] = []
         for _ in range(3):
@@ -175,7 +190,7 @@ async def test_a_session_is_its_owners(two: Two) -> None:
 async def test_a_client_that_waits_with_its_body(two: Two) -> None:
     """`Expect: 100-continue`: told to go on, and answered the same."""
     answers = []
-    for port in (two.direct, two.wire.address.port):
+    for port in (two.direct, two.wires["open"].address.port):
         client = await RawClient.connect("127.0.0.1", port)
         await client.send(request("POST /form", FORM, "Expect: 100-continue", "Content-Length: 3"))
         assert (await client.head()).first == b"HTTP/1.1 100 Continue" or port == two.direct
@@ -187,7 +202,7 @@ async def test_a_client_that_waits_with_its_body(two: Two) -> None:
 
 async def test_events_come_one_by_one(two: Two) -> None:
     """A stream begins before it ends, and what it says is what the application wrote."""
-    client = await RawClient.connect("127.0.0.1", two.wire.address.port)
+    client = await RawClient.connect("127.0.0.1", two.wires["open"].address.port)
     await client.send(request("GET /stream/3"))
     assert (await client.head()).chunked
     async with asyncio.timeout(5):

@@ -20,8 +20,8 @@ from starlette.staticfiles import StaticFiles
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
-ADDED = {"x-forwarded-for", "x-request-id"}
-"""What Farebox adds to a request."""
+ADDED = ("x-forwarded-for", "x-request-id", "x-farebox-")
+"""What Farebox adds to a request, by how it begins."""
 
 FRAMING = {"content-length", "transfer-encoding"}
 """What every proxy writes anew; it is compared by what it says, not by where it stands."""
@@ -30,7 +30,7 @@ FRAMING = {"content-length", "transfer-encoding"}
 async def echo(request: Request) -> Response:
     """Everything that was understood of a request."""
     body = await request.body()
-    headers = [(name, value) for name, value in request.headers.items() if name not in ADDED]
+    headers = [(name, value) for name, value in request.headers.items() if not name.startswith(ADDED)]
     return JSONResponse(
         {
             "method": request.method,

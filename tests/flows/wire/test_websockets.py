@@ -6,7 +6,7 @@ import asyncio
 import random
 import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from config.clock import utc_now
 from policies.subscription import GRACE_DEFAULT
-from store import accounts, catalogue, reports, subscriptions
+from store import accounts, api_keys, catalogue, reports, subscriptions
 from store.opening import open_store
 from tests.flows.raw import OK, RawClient, Visit, answering, request
 from tests.flows.wire.frames import (
@@ -38,6 +38,7 @@ from tests.flows.wire.frames import (
     switch,
     until_closed,
 )
+from tests.flows.wire.test_failing import rename
 from tests.flows.wire.wire import CHEAP, QUOTE, SETTINGS, TOKEN, WELCOME, Wire, running_wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -744,6 +745,101 @@ async def _stop_after(wire: Wire, go: asyncio.Event) -> None:
     go.set()
 
 
+async def test_a_store_that_fails_stops_what_is_not_paid(migrated_file: Path, tmp_path: Path) -> None:
+    """The next message does not pass, 1011 says why, and what passed before is charged when the store is back."""
+    async with running_wire(migrated_file, tmp_path, SETTINGS + ROUTES) as wire:
+        wire.backend.script = granting(echo)
+        _, client = await switch(wire, "/counted")
+        rename(tmp_path, "usage_events", "gone")
+        rename(tmp_path, "accounts", "away")
+        await client.send(frame("paid already"))
+        assert (await read_frame(client.reader)).payload == b"paid already"
+        await client.send(frame("not paid"))
+        assert await until_closed(client.reader, client.writer) == Closed(1011, "store_unavailable")
+        rename(tmp_path, "gone", "usage_events")
+        rename(tmp_path, "away", "accounts")
+        await wire.settled_at(CHEAP)
+
+
+async def test_who_cannot_prove_themselves_any_more_does_not_go_on(wire: Wire) -> None:
+    """A key that is revoked in the middle of a conversation has paid for what it said before."""
+    await wire.ask("GET /mine/x", user="ann")
+    account = await wire.account()
+    assert account is not None
+    database = wire.services.store.database
+    details = (wire.name("ann"), account, "test", (), None, utc_now())
+    key_id, key = await database.write(api_keys.create, *details)
+    wire.backend.script = granting(echo)
+    _, client = await switch(wire, "/counted", *ASKING, f"X-Api-Key: {key}", user=None)
+    await client.send(frame("hi"))
+    await read_frame(client.reader)
+    await database.write(api_keys.revoke, key_id, utc_now())
+    await client.send(frame("hi"))
+    assert await until_closed(client.reader, client.writer) == Closed(1008, "unauthorized")
+    await wire.settled_at(CHEAP)
+
+
+POLICY = """
+version: 1
+rules: [{id: ladder, allow: use, who: {tier: at-least-model}}]
+exemptions: [{id: house, who: {tag: house}, fair_use: 2/day}]
+limits: [{id: one-at-a-time, concurrent: 1, route: counted}]
+"""
+
+
+async def test_a_quiet_connection_takes_no_place(migrated_file: Path, tmp_path: Path) -> None:
+    """What limits of a policy give is taken while a purchase runs, by nobody else, and not between two of them."""
+    async with policed_wire(migrated_file, tmp_path, POLICY) as wire:
+        wire.backend.script = granting(echo)
+        _, client = await switch(wire, "/counted")
+        refused, _ = await switch(wire, "/counted")
+        assert refused.status == 429, "the first message is still to come"
+        for _ in range(5):
+            await client.send(frame("hi"))
+            await read_frame(client.reader)
+        await wire.until(lambda: wire.open_count(0))
+        granted, _ = await switch(wire, "/counted")
+        assert granted.status == 101
+        await wire.hang_up()
+        await wire.settled_at(5 * CHEAP)
+
+
+@pytest.mark.parametrize("target", ["/counted", "/realtime"])
+async def test_exempt_messages_are_free_until_fair_use_is_over(
+    migrated_file: Path, tmp_path: Path, target: str
+) -> None:
+    """Two purchases of the day cost nothing, also where a usage is stated; the third is charged."""
+
+    async def answer(visit: Visit) -> None:
+        while (await read_frame(visit.reader)).opcode == TEXT:
+            await visit.send(stated(5))
+
+    async with policed_wire(migrated_file, tmp_path, POLICY) as wire:
+        await wire.ask("GET /mine/x", user="ann")
+        account = await wire.account()
+        assert account is not None
+        await wire.services.store.database.write(accounts.set_tags, account, ["house"])
+        wire.backend.script = granting(answer)
+        head, client = await switch(wire, target)
+        assert head.values(b"x-farebox-funding") == [b"exempt"]
+        for _ in range(3):
+            await client.send(frame("hi"))
+            await read_frame(client.reader)
+        client.leave()
+        await wire.settled_at(CHEAP)
+
+
+@asynccontextmanager
+async def policed_wire(database: Path, folder: Path, policy: str, counters: str = "memory") -> AsyncIterator[Wire]:
+    """A Farebox with a policy; afterwards the ledger is verified."""
+    (folder / "policies").mkdir()
+    (folder / "policies" / "main.yaml").write_text(policy)
+    more = f"policies: policies/\ncounters: {counters}\n"
+    async with running_wire(database, folder, SETTINGS + ROUTES + more) as wire:
+        yield wire
+        await wire.verify()
+
+
 LIMITED = """
 version: 1
 rules: [{id: ladder, allow: use, who: {tier: at-least-model}}]
@@ -756,10 +852,7 @@ limits:
 @pytest.mark.parametrize("counters", ["memory", "database"])
 async def test_each_message_counts_towards_the_limits(migrated_file: Path, tmp_path: Path, counters: str) -> None:
     """As a request would: one that runs does not stand in its own way, and where the day's number ends, messages do."""
-    (tmp_path / "policies").mkdir()
-    (tmp_path / "policies" / "main.yaml").write_text(LIMITED)
-    more = f"policies: policies/\ncounters: {counters}\n"
-    async with running_wire(migrated_file, tmp_path, SETTINGS + ROUTES + more) as wire:
+    async with policed_wire(migrated_file, tmp_path, LIMITED, counters) as wire:
         wire.backend.script = granting(echo)
         _, client = await switch(wire, "/counted")
         await client.send(frame("hi") * 20)
@@ -769,4 +862,3 @@ async def test_each_message_counts_towards_the_limits(migrated_file: Path, tmp_p
         # The first place was given to the connection itself, before it had said anything.
         assert said == 8
         await wire.settled_at(8 * CHEAP)
-        await wire.verify()
