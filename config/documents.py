@@ -108,7 +108,7 @@ def _found(source: YamlSource, path: PathKey, code: str) -> str:
 def _messages(error: ErrorDetails, path: PathKey, model: type[BaseModel]) -> Iterable[str]:
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        yield f"unknown key {path[-1]!r}" + did_you_mean(str(path[-1]), keys_at(model, error["loc"][:-1]))
+        yield f"unknown key {_shown(path[-1])}" + did_you_mean(str(path[-1]), keys_at(model, error["loc"][:-1]))
     elif kind == "missing":
         yield f"the key {error['loc'][-1]!r} is missing"
     elif kind in ("literal_error", "enum"):

@@ -61,15 +61,16 @@ class InvalidDocument(Exception):
         return tuple(finding for finding in self.findings if finding.is_error)
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The name that was probably meant."""
-    return next(iter(difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.6)), None)
+def close_to(name: str, candidates: Iterable[str]) -> list[str]:
+    """The names that may have been meant, the likeliest first: letters in another order are the commonest slip."""
+    close = difflib.get_close_matches(name, list(candidates), n=3, cutoff=0.6)
+    return sorted(close, key=lambda candidate: sorted(candidate) != sorted(name))
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """A suggestion to append to a message, or the known names when they are few, or nothing."""
     known = [str(candidate) for candidate in candidates]
-    close = nearest(name, known)
-    if close is not None:
-        return f"; did you mean {close!r}?"
+    close = close_to(name, known)
+    if close:
+        return f"; did you mean {close[0]!r}?"
     return f"; known are {', '.join(known)}" if 0 < len(known) <= 12 else ""

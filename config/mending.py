@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from config.findings import nearest
+from config.findings import close_to
 from config.model_walk import existing, fields_of, keys_at, kinds_at, value_at
 from config.yaml_source import PathKey, YamlSource
 
@@ -115,11 +115,12 @@ class Mender:
     def _replace_key(self, path: PathKey) -> bool:
         parent, mapping = path[:-1], value_at(self.data, path[:-1])
         del mapping[path[-1]]
-        meant = nearest(str(path[-1]), keys_at(self._model, parent))
-        if meant is None:
+        meant = close_to(str(path[-1]), keys_at(self._model, parent))
+        if not meant:
             self._open.add(parent)
             return True
-        return meant in mapping or self._stand_in((*parent, meant))
+        self._unsure |= {(*parent, key) for key in meant if key not in mapping}
+        return meant[0] in mapping or self._stand_in((*parent, meant[0]))
 
     def _reconcile(self, path: PathKey, value: dict[str, Any]) -> bool:
         """Keys that do not fit together: with what is lacking, or without one of them, or else another mapping."""

@@ -26,6 +26,9 @@ MAX_BYTES = 4 * 2**20
 MAX_NODES = 200_000
 """Of one document after its aliases are followed."""
 
+MAX_LINE = 400
+"""Characters of a line that is shown with a finding; a longer one would hide it, with its caret far away."""
+
 PathKey = tuple[str | int, ...]
 
 MAX_DEPTH = 50
@@ -76,7 +79,8 @@ class YamlSource:
         return inside if offset and first not in "|>" and inside <= len(written) + 1 else column
 
     def _finding_at(self, position: tuple[int, int], code: str, message: str) -> Finding:
-        return Finding(self.file, *position, code, message, self.line(position[0]))
+        line = self.line(position[0])
+        return Finding(self.file, *position, code, message, line if len(line) <= MAX_LINE else "")
 
     def line(self, number: int) -> str:
         """A line of the file, counted from 1, as it may be shown; empty beyond its end."""
@@ -144,6 +148,10 @@ def _composed(source: YamlSource, text: str) -> yaml.Node | None:
         message = re.sub(r" '[^'<]{3,}'", "", " ".join(filter(None, (error.context, error.problem))))
         if message.endswith(("but got '{'", "but got '['")):
             message += "; a text with braces or brackets needs quotes here"
+        elif "'\\t'" in message:
+            message += "; indent with spaces"
+        elif "expected <block end>" in message:
+            message += "; is the line indented as its neighbours are?"
     except yaml.reader.ReaderError as error:
         position = _line_and_column(text[: error.position])
         message = f"the character #x{error.character:04x} is not allowed"

@@ -19,7 +19,7 @@ from config.extractors import ProductSource, UnitSource
 from config.findings import Finding, InvalidDocument, did_you_mean
 from config.routes import Route
 from config.time_zones import zone_named
-from config.yaml_source import PathKey, YamlSource
+from config.yaml_source import MAX_BYTES, PathKey, YamlSource
 from policies.checks import Problem
 from policies.document import PolicyFile
 from policies.proof import disagreement
@@ -62,11 +62,25 @@ def fingerprint(folder: Path | None) -> str:
     digest = hashlib.sha256()
     for path in policy_files(folder) if folder is not None else ():
         try:
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+            digest.update(path.name.encode() + b"\0" + _content(path))
         except OSError:
             # Gone between listing and reading: whatever is there next will differ.
             digest.update(b"gone")
     return digest.hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    """As much of a file as may be read. A pipe or a device would never end, and the event loop waits for this."""
+    if not path.is_file():
+        return b"no file"
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _document(path: Path) -> tuple[PolicyFile, YamlSource]:
+    if path.exists() and not path.is_file():
+        raise InvalidDocument([Finding(str(path), 1, 1, "unreadable", "this is no file, but a folder, pipe or device")])
+    return read_document(path, PolicyFile)
 
 
 def load_rulebook(folder: Path | None, catalogue: Catalogue, routes: Routes | None = None) -> Rulebook:
@@ -84,7 +98,7 @@ def read_policy(folder: Path | None) -> Policy:
     if folder is not None and not paths:
         message = "there are no policy files (*.yaml) in this folder; without `policies` the tier ladder is in force"
         raise InvalidDocument([Finding(str(folder), 1, 1, "no-policy", message)])
-    return _read([partial(read_document, path, PolicyFile) for path in paths])
+    return _read([partial(_document, path) for path in paths])
 
 
 def kept_policy(texts: Source) -> Policy:

@@ -72,3 +72,12 @@ def test_doubts_beside_errors_keep_nothing_from_standing_first(tmp_path: Path) -
         load_rulebook(tmp_path, LADDER)
     assert [finding.code for finding in caught.value.findings] == ["redundant", "invalid-value"]
     assert [finding.code for finding in caught.value.errors] == ["invalid-value"]
+
+
+def test_what_is_very_long_is_not_quoted(tmp_path: Path) -> None:
+    """A line, key or value of a million characters is told by its place: logs and probes carry findings as well."""
+    name = "x" * 1_000_000
+    text = f"version: 1\nrules:\n- {{id: a, allow: use, who: {{tag: {name}}}}}\n- {{id: b, allow: use, {name}: y}}\n"
+    first, second = told(tmp_path, text)
+    assert ((first.line, first.column), (second.line, second.column)) == ((3, 34), (4, 22))
+    assert max(len(str(first)), len(str(second))) < 500
