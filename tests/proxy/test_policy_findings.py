@@ -75,9 +75,11 @@ def test_doubts_beside_errors_keep_nothing_from_standing_first(tmp_path: Path) -
 
 
 def test_what_is_very_long_is_not_quoted(tmp_path: Path) -> None:
-    """A line, key or value of a million characters is told by its place: logs and probes carry findings as well."""
-    name = "x" * 1_000_000
-    text = f"version: 1\nrules:\n- {{id: a, allow: use, who: {{tag: {name}}}}}\n- {{id: b, allow: use, {name}: y}}\n"
+    """A line of a million characters is told by its place, a long key by its beginning: logs and probes carry findings
+    as well.
+    """
+    name, key = "x" * 1_000_000, "x" * 1_000
+    text = f"version: 1\nrules:\n- {{id: a, allow: use, who: {{tag: {name}}}}}\n- {{id: b, allow: use, {key}: y}}\n"
     first, second = told(tmp_path, text)
     assert ((first.line, first.column), (second.line, second.column)) == ((3, 34), (4, 22))
     assert max(len(str(first)), len(str(second))) < 500
