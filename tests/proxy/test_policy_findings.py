@@ -81,5 +81,5 @@ def test_what_is_very_long_is_not_quoted(tmp_path: Path) -> None:
     name, key = "x" * 1_000_000, "x" * 1_000
     text = f"version: 1\nrules:\n- {{id: a, allow: use, who: {{tag: {name}}}}}\n- {{id: b, allow: use, {key}: y}}\n"
     first, second = told(tmp_path, text)
-    assert ((first.line, first.column), (second.line, second.column)) == ((3, 34), (4, 22))
+    assert ((first.line, first.column), (second.line, second.column)) == ((3, 34), (4, 23))
     assert max(len(str(first)), len(str(second))) < 500
