@@ -46,8 +46,8 @@ class Finding:
 class InvalidDocument(Exception):
     """A file, or several, that cannot be used. Carries every finding, not only the first.
 
-    `rest` is what a single file says without what is wrong with it, where that still is a document, and its source: not
-    to be used, but to be looked at for what else is wrong.
+    `rest` is what is left of a single file where that is a document still (`config.mending`): not to be used, but to be
+    looked at for what else is wrong.
     """
 
     def __init__(self, findings: Sequence[Finding], rest: object = None) -> None:
@@ -55,11 +55,22 @@ class InvalidDocument(Exception):
         self.findings = tuple(findings)
         self.rest: Any = rest
 
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings without the doubts that were told beside them."""
+        return tuple(finding for finding in self.findings if finding.is_error)
+
+
+def close_to(name: str, candidates: Iterable[str]) -> list[str]:
+    """The names that may have been meant, the likeliest first: letters in another order are the commonest slip."""
+    close = difflib.get_close_matches(name, list(candidates), n=3, cutoff=0.6)
+    return sorted(close, key=lambda candidate: sorted(candidate) != sorted(name))
+
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """A suggestion to append to a message, or the known names when they are few, or nothing."""
     known = [str(candidate) for candidate in candidates]
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = close_to(name, known)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known are {', '.join(known)}" if 0 < len(known) <= 12 else ""

@@ -26,6 +26,9 @@ MAX_BYTES = 4 * 2**20
 MAX_NODES = 200_000
 """Of one document after its aliases are followed."""
 
+MAX_LINE = 400
+"""Characters of a line that is shown with a finding; a longer one would hide it, with its caret far away."""
+
 PathKey = tuple[str | int, ...]
 
 MAX_DEPTH = 50
@@ -52,6 +55,10 @@ class YamlSource:
     positions: dict[PathKey, tuple[int, int]] = field(default_factory=dict, repr=False)
     key_positions: dict[PathKey, tuple[int, int]] = field(default_factory=dict, repr=False)
     findings: list[Finding] = field(default_factory=list)
+    unsure: set[PathKey] = field(default_factory=set, repr=False)
+    """Places whose value is not what was meant, or may not be."""
+    open: set[PathKey] = field(default_factory=set, repr=False)
+    """Mappings with a key that could not be read: any key that they lack may be said there."""
     text: str = field(default="", repr=False)
     """As it was read, with the secrets."""
 
@@ -72,7 +79,8 @@ class YamlSource:
         return inside if offset and first not in "|>" and inside <= len(written) + 1 else column
 
     def _finding_at(self, position: tuple[int, int], code: str, message: str) -> Finding:
-        return Finding(self.file, *position, code, message, self.line(position[0]))
+        line = self.line(position[0])
+        return Finding(self.file, *position, code, message, line if len(line) <= MAX_LINE else "")
 
     def line(self, number: int) -> str:
         """A line of the file, counted from 1, as it may be shown; empty beyond its end."""
@@ -140,6 +148,10 @@ def _composed(source: YamlSource, text: str) -> yaml.Node | None:
         message = re.sub(r" '[^'<]{3,}'", "", " ".join(filter(None, (error.context, error.problem))))
         if message.endswith(("but got '{'", "but got '['")):
             message += "; a text with braces or brackets needs quotes here"
+        elif "'\\t'" in message:
+            message += "; indent with spaces"
+        elif "expected <block end>" in message:
+            message += "; is the line indented as its neighbours are?"
     except yaml.reader.ReaderError as error:
         position = _line_and_column(text[: error.position])
         message = f"the character #x{error.character:04x} is not allowed"
@@ -177,7 +189,11 @@ class _Builder:
             raise InvalidDocument([self._source._finding_at(_mark(node), "too-deep", message)])
         self._source.positions[path] = _mark(node)
         if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, path)
+            before = len(self._source.findings)
+            value = self._scalar(node, path)
+            if len(self._source.findings) > before:
+                self._source.unsure.add(path)
+            return value
         if node.tag not in (f"{_TAG}map", f"{_TAG}seq"):
             self._found(node, "tag", "tags have no meaning here; leave it out")
         if isinstance(node, yaml.MappingNode):
@@ -189,14 +205,17 @@ class _Builder:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == f"{_TAG}merge":
                 self._found(key_node, "key", "a key is a plain text; lists, mappings and << have no meaning here")
+                self._source.open.add(path)
                 continue
             key = key_node.value.replace("\ue000", "{").replace("\ue001", "}")
             if _NOT_TEXT.search(key):
                 self._found(key_node, "key", "the key has a character that no text can have")
+                self._source.open.add(path)
                 continue
             if key in result:
                 first = self._source.key_positions[(*path, key)][0]
                 self._found(key_node, "duplicate-key", f"{key!r} is given on line {first} already; keep one of them")
+                self._source.unsure.add((*path, key))
                 continue
             self._source.key_positions[(*path, key)] = _mark(key_node)
             result[key] = self._value(value_node, (*path, key))

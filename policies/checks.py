@@ -17,9 +17,9 @@ from policies.document import Exemption, Limit, PolicyFile, Rule
 from policies.patterns import is_literal, matches
 from policies.scope import AT_LEAST_MODEL, AtLeast, Mode, ModelAttributes, Scope, Who
 from policies.selection import selector
+from policies.sureness import Path, Sureness
 from policies.terms import Catalogue, MeteredRoute, Tier
 
-Path = tuple[str | int, ...]
 Files = Sequence[tuple[str, PolicyFile]]
 Zones = Callable[[str], tzinfo]
 """The time zone of a name. Raises ValueError, with a sentence for people, where there is none."""
@@ -108,21 +108,49 @@ def only(files: Files, key: str) -> Any:
     return next((value for _, file in files if (value := getattr(file, key)) is not None), None)
 
 
-def check(files: Files, settled: Settled, ground: Ground) -> list[Problem]:
-    """Everything that is wrong."""
-    problems = [*_said_twice(files), *_settings(files, settled), *_off_the_ladder(files, settled.tiers, ground)]
+def check(files: Files, settled: Settled, ground: Ground, sure: Sureness) -> list[Problem]:
+    """Everything that is wrong, as far as that is sure."""
+    problems = [*_said_twice(files, sure), *_settings(files, settled), *_off_the_ladder(files, settled.tiers, ground)]
     seen: dict[str, str] = {}
     for name, file in files:
         for section, index, entry in file.entries:
             look = _Look(name, (section, index), settled, ground)
-            problems += look.at_id(entry, seen)
+            if sure.at(name, (section, index, "id")):
+                problems += look.at_id(entry, seen)
             problems += look.at(entry)
-    return problems or _nothing_allowed(files)
+    problems += _nothing_allowed(files)
+    return problems if sure.is_whole else [problem for problem in problems if _is_sure(problem, files, sure)]
 
 
-def _said_twice(files: Files) -> Iterable[Problem]:
+def _is_sure(problem: Problem, files: Files, sure: Sureness) -> bool:
+    """Whether a problem is one of what was written, and does not come of what could not be read."""
+    if not sure.at(problem.file, problem.path):
+        return False
+    match problem.code:
+        case "unknown-tier":
+            return is_sure_of(files, "tiers", sure)
+        case "unread-unit":
+            keys = ("app", "model", "action", "route")
+            return all(sure.within(problem.file, (*problem.path[:2], key)) for key in keys)
+        case "nothing-allowed":
+            return not sure.lost and all(_is_sure_of_effects(name, file, sure) for name, file in files)
+    return True
+
+
+def is_sure_of(files: Files, key: str, sure: Sureness) -> bool:
+    """Whether a setting that may be said in one file only is known."""
+    said = [name for name, file in files if getattr(file, key) is not None]
+    return len(said) <= 1 and not (sure.lost and not said) and all(sure.within(name, (key,)) for name, _ in files)
+
+
+def _is_sure_of_effects(name: str, file: PolicyFile, sure: Sureness) -> bool:
+    places = [(index, key) for index in range(len(file.rules)) for key in ("allow", "deny", "mode")]
+    return sure.at(name, ("mode",)) and all(sure.at(name, ("rules", *place)) for place in places)
+
+
+def _said_twice(files: Files, sure: Sureness) -> Iterable[Problem]:
     for key in ("tiers", "payg", "subscription", "timezone"):
-        said = [name for name, file in files if getattr(file, key) is not None]
+        said = [name for name, file in files if getattr(file, key) is not None and sure.at(name, (key,))]
         for name in said[1:]:
             yield Problem(name, (key,), "said-twice", f"`{key}` is said in {said[0]} already; say it once")
 

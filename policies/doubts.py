@@ -6,16 +6,18 @@ Everything here follows from the documents, the catalogue and the routes; no req
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 
-from policies.checks import Files, Ground, Path, Problem, Settled
+from policies.checks import Files, Ground, Problem, Settled, is_sure_of
 from policies.conditions import UNITS, WEEKDAYS, When, parse
 from policies.document import Exemption, Limit, Rule
 from policies.scope import AT_LEAST_MODEL, AtLeast, Mode, Scope, Who
 from policies.selection import asked_of, selector
+from policies.sureness import Path, Sureness
 from policies.terms import AccountType, Tier
 from policies.truth import Value
 
@@ -53,14 +55,27 @@ class _Placed:
         return found
 
 
-def doubts(files: Files, settled: Settled, ground: Ground) -> list[Problem]:
-    """Every doubt, in the order of the files."""
+def doubts(files: Files, settled: Settled, ground: Ground, sure: Sureness) -> list[Problem]:
+    """Every doubt about entries that nothing is wrong with, in the order of the files.
+
+    Where it is not sure what the tiers are, nothing is.
+    """
+    off_the_ladder = any(model.tier not in settled.tiers for model in ground.catalogue.models.values())
+    if off_the_ladder or not (is_sure_of(files, "tiers", sure) and is_sure_of(files, "payg", sure)):
+        return []
     placed = [
         _Placed(name, (section, index), entry, entry.mode or file.mode, settled, ground)
         for name, file in files
         for section, index, entry in file.entries
+        if sure.within(name, (section, index)) and (entry.mode or sure.at(name, ("mode",)))
     ]
-    found = [doubt for one in placed for doubt in _alone(one)]
+    found = [
+        Problem(name, ("tiers", index), "look-alike", _written("tier", tier, mixed), severity="warning")
+        for name, file in files
+        for index, tier in enumerate(file.tiers or ())
+        if len(mixed := alphabets(tier)) > 1
+    ]
+    found += [doubt for one in placed for doubt in _alone(one)]
     return found + list(_shadowed([one for one in placed if isinstance(one.entry, Rule)]))
 
 
@@ -68,6 +83,7 @@ def _alone(one: _Placed) -> Iterable[Problem]:
     """What is doubtful about an entry whatever else there is."""
     entry, ground = one.entry, one.ground
     yield from _nobody(one)
+    yield from _look_alikes(one)
     if entry.when is None and entry.action is None and entry.route is None:
         return
     routes = ground.routes_of(entry)
@@ -105,6 +121,29 @@ def _nobody(one: _Placed) -> Iterable[Problem]:
         yield one.doubt(
             ("who", "not"), "nobody", "this fits nobody: `not` takes away all that the rest of `who` asks for"
         )
+
+
+def _look_alikes(one: _Placed) -> Iterable[Problem]:
+    """Names of which nobody can see that they are other ones: a Cyrillic letter looks like a Latin one."""
+    for path, who in (("who",), one.entry.who), (("who", "not"), one.entry.who.not_):
+        if who is None:
+            continue
+        tiers = who.tier if isinstance(who.tier, list) else ()
+        kinds = {"tier": tiers, "tag": who.tag, "role": who.role, "team": who.team, "user": who.user}
+        for kind, names in kinds.items():
+            for index, name in enumerate(names or ()):
+                if len(mixed := alphabets(name)) > 1:
+                    yield one.doubt((*path, kind, index), "look-alike", _written(kind, name, mixed))
+
+
+def _written(kind: str, name: str, mixed: Sequence[str]) -> str:
+    return f"the {kind} {name!a} mixes letters that look alike: {' and '.join(mixed)}"
+
+
+def alphabets(name: str) -> list[str]:
+    """The alphabets of a name's letters, of those that have letters in common to the eye."""
+    found = {unicodedata.name(letter, "").partition(" ")[0] for letter in name if letter.isalpha()}
+    return sorted(found & {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "FULLWIDTH"})
 
 
 def _is_within(who: Who, other: Who, tiers: Sequence[Tier]) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 from policies.callers import Account, Caller
 from policies.conditions import When
 from policies.evaluate import Ask
+from policies.refusals import iso
 from policies.rulebook import Rulebook
 from policies.scope import Who
 from policies.subscription import Status, Subscription
@@ -34,11 +35,27 @@ def kept_caller(caller: Caller, now: datetime, *, masked: bool) -> dict[str, Any
         "account": account.account_id,
         "kind": account.kind,
         "tier": plan.tier if plan is not None else None,
+        "subscription": kept_subscription(account, now),
         "tags": sorted(account.tags),
         "roles": sorted(caller.roles),
         "credential": caller.credential,
         "models": list(caller.models),
         "frozen": account.frozen,
+    }
+
+
+def kept_subscription(account: Account, now: datetime) -> dict[str, Any] | None:
+    """Why an account has the tier that it has: its subscription, with the end of what entitles it."""
+    subscription = account.at(now).subscription
+    if subscription is None:
+        return None
+    overdue = subscription.status is Status.PAST_DUE
+    return {
+        "plan": subscription.plan.plan_id,
+        "tier": subscription.plan.tier,
+        "status": subscription.status,
+        "entitled": subscription.entitled,
+        "until": iso(subscription.grace_until if overdue else subscription.period_end),
     }
 
 

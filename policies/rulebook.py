@@ -19,6 +19,7 @@ from policies.document import Exemption, Limit, PolicyFile, Rule
 from policies.doubts import doubts
 from policies.scope import AT_LEAST_MODEL, AtLeast, Mode, Who
 from policies.selection import condition, occasion, selector
+from policies.sureness import ALL_SURE, Sureness
 from policies.table import Table
 from policies.terms import Catalogue, MeteredRoute, Tier
 
@@ -82,18 +83,24 @@ class Rulebook:
 
 
 def compile_rulebook(
-    files: Files, catalogue: Catalogue, routes: Sequence[MeteredRoute] | None = None, zones: Zones = only_utc
+    files: Files,
+    catalogue: Catalogue,
+    routes: Sequence[MeteredRoute] | None = None,
+    zones: Zones = only_utc,
+    sure: Sureness = ALL_SURE,
 ) -> Rulebook | list[Problem]:
-    """The rulebook of `files`, named and in order, over `catalogue`; or everything that is wrong with them.
+    """The rulebook of `files`, named and in order, over `catalogue`; or everything that is wrong with them, and beside
+    it what is doubtful.
 
     Without `routes`, names of routes, actions and units are not checked. `zones` finds time zones by their names: their
-    rules are facts from outside.
+    rules are facts from outside. Files that are not `sure` are looked at and never compiled.
     """
     ground = Ground(catalogue, None if routes is None else tuple(routes))
     settled = _settle(files, zones)
-    problems = check(files, settled, ground)
-    if problems:
-        return problems
+    problems = check(files, settled, ground, sure)
+    if problems or not sure.is_whole:
+        rest = sure.without((problem.file, problem.path) for problem in problems)
+        return problems + doubts(files, settled, ground, rest)
     rules = [_entry(rule, file, ground) for _, file in files for rule in file.rules]
     rules = rules or [Entry(rule, None, Mode.ENFORCE) for rule in DEFAULT_RULES]
     exemptions = [_entry(exemption, file, ground) for _, file in files for exemption in file.exemptions]
@@ -112,7 +119,7 @@ def compile_rulebook(
         authority=Authority(grants, settled.tiers, catalogue.models),
         catalogue=catalogue,
         routes=ground.routes or (),
-        doubts=tuple(doubts(files, settled, ground)),
+        doubts=tuple(doubts(files, settled, ground, sure)),
     )
 
 

@@ -54,14 +54,23 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Took:
+    """Seconds: of the policy alone, and until the ledger had answered as well."""
+
+    policy_s: float
+    reserved_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
-    """What was decided about: a request, by its id, of a caller."""
+    """What was decided about: a request, by its id, of a caller; and how long that took."""
 
     request_id: HoldId
     caller: Caller
     ask: Ask
     revision: str
     now: datetime
+    took: Took
 
 
 class DecisionLog:
@@ -95,6 +104,10 @@ class DecisionLog:
         masked = self._settings.users == "masked"
         caller = kept_caller(call.caller, call.now, masked=masked)
         details: dict[str, Any] = {"caller": caller, "ask": kept_ask(call.ask)}
+        details["policy_us"], details["reserved_us"] = (
+            round(call.took.policy_s * 1e6),
+            round(call.took.reserved_s * 1e6),
+        )
         if isinstance(decided, Allow):
             rule = decided.rule
             details["quote"] = {

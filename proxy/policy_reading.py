@@ -19,11 +19,12 @@ from config.extractors import ProductSource, UnitSource
 from config.findings import Finding, InvalidDocument, did_you_mean
 from config.routes import Route
 from config.time_zones import zone_named
-from config.yaml_source import YamlSource
+from config.yaml_source import MAX_BYTES, PathKey, YamlSource
 from policies.checks import Problem
 from policies.document import PolicyFile
 from policies.proof import disagreement
 from policies.rulebook import Rulebook, compile_rulebook
+from policies.sureness import ALL_SURE, Sureness
 from policies.terms import Catalogue, MeteredRoute, UnitRange
 from store.policy_history import Source
 
@@ -43,6 +44,7 @@ class Policy:
     files: tuple[tuple[str, PolicyFile], ...]
     sources: Mapping[str, YamlSource]
     findings: tuple[Finding, ...] = ()
+    sure: Sureness = ALL_SURE
 
     @property
     def texts(self) -> Source:
@@ -60,11 +62,25 @@ def fingerprint(folder: Path | None) -> str:
     digest = hashlib.sha256()
     for path in policy_files(folder) if folder is not None else ():
         try:
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+            digest.update(path.name.encode() + b"\0" + _content(path))
         except OSError:
             # Gone between listing and reading: whatever is there next will differ.
             digest.update(b"gone")
     return digest.hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    """As much of a file as may be read. A pipe or a device would never end, and the event loop waits for this."""
+    if not path.is_file():
+        return b"no file"
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _document(path: Path) -> tuple[PolicyFile, YamlSource]:
+    if path.exists() and not path.is_file():
+        raise InvalidDocument([Finding(str(path), 1, 1, "unreadable", "this is no file, but a folder, pipe or device")])
+    return read_document(path, PolicyFile)
 
 
 def load_rulebook(folder: Path | None, catalogue: Catalogue, routes: Routes | None = None) -> Rulebook:
@@ -73,24 +89,29 @@ def load_rulebook(folder: Path | None, catalogue: Catalogue, routes: Routes | No
 
 
 def read_policy(folder: Path | None) -> Policy:
-    """The files of a folder; none where the built-in policy is in force. Raises InvalidDocument."""
+    """The files of a folder; none where the built-in policy is in force.
+
+    What is wrong with their form is part of it, and told with the rest when it is compiled. Raises InvalidDocument
+    where there is no file.
+    """
     paths = policy_files(folder) if folder is not None else []
     if folder is not None and not paths:
         message = "there are no policy files (*.yaml) in this folder; without `policies` the tier ladder is in force"
         raise InvalidDocument([Finding(str(folder), 1, 1, "no-policy", message)])
-    return _read([partial(read_document, path, PolicyFile) for path in paths])
+    return _read([partial(_document, path) for path in paths])
 
 
 def kept_policy(texts: Source) -> Policy:
-    """A policy that was put in force once, from its texts. Raises InvalidDocument."""
+    """A policy that was put in force once, from its texts."""
     return _read([partial(parse_document, name, text, PolicyFile) for name, text in texts])
 
 
 def _read(readers: Sequence[Callable[[], tuple[PolicyFile, YamlSource]]]) -> Policy:
-    """Every file, or what is left of it. Raises InvalidDocument where nothing of one can be looked at further."""
+    """Every file, or what is left of it."""
     sources: dict[str, YamlSource] = {}
     files: list[tuple[str, PolicyFile]] = []
     findings: list[Finding] = []
+    unsure: dict[str, frozenset[PathKey]] = {}
     lost = False
     for read in readers:
         try:
@@ -100,30 +121,26 @@ def _read(readers: Sequence[Callable[[], tuple[PolicyFile, YamlSource]]]) -> Pol
             if error.rest is None:
                 lost = True
                 continue
-            document, source = error.rest
+            document, source = error.rest.document, error.rest.source
+            unsure[source.file] = error.rest.unsure
         sources[source.file] = source
         files.append((source.file, document))
-    if lost:
-        # A name that is unknown now may be said in what could not be read.
-        raise InvalidDocument(findings)
-    return Policy(tuple(files), sources, tuple(findings))
+    return Policy(tuple(files), sources, tuple(findings), Sureness(unsure, lost))
 
 
 def compiled(policy: Policy, catalogue: Catalogue, routes: Routes | None = None) -> Rulebook:
     """A policy for a catalogue and routes. Raises InvalidDocument when they do not fit together."""
-    rulebook = compile_rulebook(list(policy.files), catalogue, routes, zone_named)
-    if policy.findings:
-        problems = [] if isinstance(rulebook, Rulebook) else rulebook
-        found = [*policy.findings, *(_finding(problem, policy.sources) for problem in problems)]
-        raise InvalidDocument(sorted(found, key=lambda finding: (finding.file, finding.line, finding.column)))
-    if isinstance(rulebook, Rulebook):
+    rulebook = compile_rulebook(list(policy.files), catalogue, routes, zone_named, policy.sure)
+    if isinstance(rulebook, Rulebook) and not policy.findings:
         difference = disagreement(rulebook)
         if difference is None:
             return rulebook
         # Ours to mend and nobody else's; until then the policy before it stays in force.
         log.error("a policy is not put in force, since it cannot be trusted: %s", difference)
         raise InvalidDocument([Finding("policy", 1, 1, "table-differs", difference)])
-    raise InvalidDocument([_finding(problem, policy.sources) for problem in rulebook])
+    problems = [] if isinstance(rulebook, Rulebook) else rulebook
+    found = [*policy.findings, *(_finding(problem, policy.sources) for problem in problems)]
+    raise InvalidDocument(sorted(found, key=lambda finding: (finding.file, finding.line, finding.column)))
 
 
 def doubts_of(policy: Policy, rulebook: Rulebook) -> list[Finding]:

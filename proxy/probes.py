@@ -21,6 +21,9 @@ from store.engine import StoreUnavailable
 PATIENCE_S = 3
 """For the store's answer: less than the period of usual probes, so that they see a reason and not a time-out."""
 
+MAX_FINDINGS = 50
+"""Of one policy, on a page that may be asked for every second; `farebox check` tells all."""
+
 
 class Probes:
     """The pages that need no token."""
@@ -66,5 +69,6 @@ def policy_status(services: Services) -> dict[str, object]:
         "loaded_at": iso(status.loaded_at),
         "using_last_good": status.using_last_good,
         "rolled_back": status.rolled_back,
-        "findings": [finding.as_json() for finding in status.findings],
+        "findings": [finding.as_json() for finding in status.findings[:MAX_FINDINGS]],
+        "further_findings": max(len(status.findings) - MAX_FINDINGS, 0),
     }

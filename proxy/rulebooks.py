@@ -76,7 +76,7 @@ class Rulebooks:
             rulebook = compiled(policy, catalogue, self._routes)
         except InvalidDocument:
             raise error from None
-        self._findings = error.findings
+        self._findings = error.errors
         log.error("the policy on disk is invalid, the last good one is in force again:\n%s", error)
         return policy, rulebook
 
@@ -129,10 +129,10 @@ class Rulebooks:
             policy = self._wanted(stored)
             rulebook = compiled(policy, catalogue, self._routes)
         except InvalidDocument as error:
-            self._findings = error.findings
+            self._findings = error.errors
             log.error("policy not changed, the last good one stays in force:\n%s", error)
             self._recompile(catalogue, now)
-            return error.findings
+            return error.errors
         except BaseException:
             # Not a fault of the files: they are tried again at the next look.
             self._fingerprint = ""

@@ -11,6 +11,7 @@ from config.settings import LoadedSettings
 from proxy.identity.identifier import Identifier
 from proxy.limiting import Limiter, OwnLimiter
 from proxy.rulebooks import Rulebooks
+from proxy.workers import Workers
 from store.opening import Store
 
 
@@ -26,6 +27,9 @@ class Services:
     limiter: Limiter = field(default_factory=OwnLimiter)
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a policy is read and compiled: one at a time."""
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the watcher is to read the policy now, whatever it sees."""
+    workers: Workers = field(default_factory=Workers)
 
     def now(self) -> datetime:
         return self.clock()

@@ -22,7 +22,8 @@ from pathlib import Path
 from config.log import set_up_log
 from config.settings import LoadedSettings, load_settings
 from proxy.app import Farebox, farebox, listen
-from proxy.watching import reload
+from proxy.services import Services
+from proxy.watching import NODE, reload_node
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +80,12 @@ async def serve_settings(settings: LoadedSettings, options: ServeOptions, announ
         reloads: set[asyncio.Task[object]] = set()
 
         def reload_soon() -> None:
-            reloads.add(asyncio.create_task(reload(running.services, by="signal")))
+            reloads.add(asyncio.create_task(reload_node(running.services, "signal", NODE)))
 
-        loop.add_signal_handler(signal.SIGHUP, reload_soon)
-        children = [asyncio.create_task(_keep_running(child)) for child in _children(options, public)]
+        # A worker is asked by its main process, which has told the audit log who asked for it.
+        asked = reload_soon if options.inherited is None else running.services.asked.set
+        loop.add_signal_handler(signal.SIGHUP, asked)
+        children = [asyncio.create_task(_keep_running(child, running.services)) for child in _children(options, public)]
         settle_memory()
         announce(running)
         parent = asyncio.create_task(_parent_gone(options.parent_pid, stop)) if options.parent_pid is not None else None
@@ -123,6 +126,11 @@ class _Child:
     command: Sequence[str]
     sockets: Sequence[int] = ()
 
+    @property
+    def serves(self) -> bool:
+        """Whether it answers clients, and therefore has a policy."""
+        return bool(self.sockets)
+
 
 def _children(options: ServeOptions, public: socket.socket) -> list[_Child]:
     """The child processes of the main one.
@@ -140,7 +148,7 @@ def _children(options: ServeOptions, public: socket.socket) -> list[_Child]:
     return [worker] * (options.workers - 1) + ([scheduler] if options.jobs else [])
 
 
-async def _keep_running(child_process: _Child) -> None:
+async def _keep_running(child_process: _Child, services: Services) -> None:
     """Run a child, and start it again when it ends; end it when cancelled."""
     pause_s = 1.0
     while True:
@@ -148,6 +156,8 @@ async def _keep_running(child_process: _Child) -> None:
         child = await asyncio.create_subprocess_exec(
             *child_process.command, pass_fds=child_process.sockets, stdin=asyncio.subprocess.DEVNULL
         )
+        if child_process.serves:
+            services.workers.started(child.pid, services.now())
         try:
             status = await child.wait()
         except asyncio.CancelledError:
@@ -155,6 +165,8 @@ async def _keep_running(child_process: _Child) -> None:
                 child.terminate()
             await child.wait()
             raise
+        finally:
+            services.workers.ended(child.pid)
         if asyncio.get_running_loop().time() - started > STEADY_S:
             pause_s = 1.0
         name = child_process.command[3]

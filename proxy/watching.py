@@ -1,5 +1,8 @@
 """Changes from outside: policy files, rollbacks and the catalogue, looked at every second, and on demand.
 
+A reload that somebody asks for reaches every process of the node: the main one reads the policy, has its workers do the
+same, and hears of each. Nobody waits longer than `PATIENCE_S` for that.
+
 A change becomes a new rulebook, as one assignment; a mistake changes nothing. Files that change are put in force when
 they have been the same for one look, so that half of a file is not taken for a policy because it happens to be one.
 """
@@ -9,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from config.findings import Finding
 from proxy.candidate import Candidate
 from proxy.services import Services
+from proxy.workers import node_of
 from store import audit, catalogue, policy_history
 from store.audit import Act, Outcome, Result
 from store.engine import StoreUnavailable
@@ -27,7 +32,13 @@ INTERVAL_S = 1.0
 REPORT_EVERY = timedelta(seconds=30)
 """How often a process says again what it has said: a quarter of the time after which it is forgotten."""
 
-NODE = f"{socket.gethostname()}:{os.getpid()}"
+PATIENCE_S = 3.0
+"""For all workers together: more than one needs that has to notice by itself."""
+
+LOOK_S = 0.05
+"""Between two looks at what the workers say."""
+
+NODE = node_of(os.getpid())
 ITSELF = "farebox"
 """In the audit log, who has done what nobody asked for: a file was saved, a policy was rolled back elsewhere."""
 
@@ -40,8 +51,10 @@ async def watch(services: Services, candidate: Candidate) -> None:
     while True:
         try:
             await reporter.report()
-            await asyncio.sleep(INTERVAL_S)
-            await _look(services)
+            if await _asked(services):
+                await reload(services)
+            else:
+                await _look(services)
             # Under the same lock: two threads that compile at once have Python parse in both, which 3.11.7 cannot.
             async with services.reloading:
                 await asyncio.to_thread(candidate.look, services.rulebooks.current.catalogue)
@@ -51,6 +64,16 @@ async def watch(services: Services, candidate: Candidate) -> None:
         except Exception:
             log.exception("looking for changes failed")
             await asyncio.sleep(INTERVAL_S)
+
+
+async def _asked(services: Services) -> bool:
+    """Wait until it is time to look; whether that is because somebody has asked for it."""
+    try:
+        await asyncio.wait_for(services.asked.wait(), INTERVAL_S)
+    except TimeoutError:
+        return False
+    services.asked.clear()
+    return True
 
 
 async def _look(services: Services) -> None:
@@ -78,6 +101,47 @@ async def reload(services: Services, by: str = ITSELF, place: str = NODE) -> tup
             await keep(services, "files")
         await _note(services, Act(by, place, "policy reload", {}), before.revision, findings)
         return findings
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What came of it: what is wrong with the files, or which workers do not have the policy yet, by their names."""
+
+    findings: tuple[Finding, ...]
+    workers: int = 0
+    behind: tuple[str, ...] = ()
+
+
+async def reload_node(services: Services, by: str, place: str) -> Reloaded:
+    """Put what is on disk in force in every process of this node. What is refused here is tried nowhere else."""
+    findings = await reload(services, by, place)
+    if findings:
+        return Reloaded(findings)
+    with suppress(StoreUnavailable):
+        # Whoever looks at `policy nodes` next sees this process among the others.
+        await Reporter(services).report()
+    behind = tuple(map(node_of, sorted(await _follow(services))))
+    if behind:
+        log.warning("workers that do not say yet that they have the policy: %s", ", ".join(behind))
+    return Reloaded((), len(services.workers.pids), behind)
+
+
+async def _follow(services: Services) -> set[int]:
+    """Ask the workers to look, and wait until they say that they have what this process has. Those that do not."""
+    revision, workers = services.rulebooks.current.revision, services.workers
+    behind, asked = workers.pids, set[int]()
+    with suppress(TimeoutError, StoreUnavailable):
+        async with asyncio.timeout(PATIENCE_S):
+            while behind:
+                said = await workers.said(services.store.database)
+                behind = {pid for pid in workers.pids if said.get(pid) != revision}
+                # Who has said nothing is not up, and reads the files in any case; a signal would end it.
+                for pid in (behind & said.keys()) - asked:
+                    workers.ask(pid)
+                    asked.add(pid)
+                if behind:
+                    await asyncio.sleep(LOOK_S)
+    return behind
 
 
 async def _note(services: Services, act: Act, before: str, findings: tuple[Finding, ...]) -> None:

@@ -17,7 +17,7 @@ from proxy.operations.operation import Desk, Operation
 from proxy.operations.table import OPERATIONS
 from proxy.probes import policy_status
 from proxy.services import Services
-from proxy.watching import reload
+from proxy.watching import reload_node
 
 
 class AdminVerbs:
@@ -47,11 +47,15 @@ class AdminVerbs:
         return web.json_response(policy_status(self._services))
 
     async def reload_policy(self, request: web.Request) -> web.Response:
-        """Put what is on disk in force now. Refused with the findings when it is invalid; then nothing has changed."""
-        if await reload(self._services, by="admin", place=request.remote or ""):
+        """Put what is on disk in force now, here and in the workers of this node; told are those that do not say within
+        seconds that they have it. Refused with the findings when it is invalid; then nothing has changed.
+        """
+        reloaded = await reload_node(self._services, "admin", request.remote or "")
+        status = policy_status(self._services)
+        if reloaded.findings:
             error, hint = "The policy on disk is invalid", "The last good one stays in force."
-            raise Refused(Refusal(Reason.INVALID_REQUEST, error, hint, policy_status(self._services)))
-        return web.json_response(policy_status(self._services))
+            raise Refused(Refusal(Reason.INVALID_REQUEST, error, hint, status))
+        return web.json_response({**status, "workers": reloaded.workers, "behind": reloaded.behind})
 
     def handler(self, operation: Operation[Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:

@@ -11,10 +11,17 @@ from policies.refusals import Refusal
 from policies.rulebook import Rulebook
 from proxy.operations.arguments import Cursor, Hold, Limit, Name
 from proxy.operations.compiling import compiled_again
+from proxy.operations.entitlement import changes_since, tier_was_because
 from proxy.operations.naming import named_account
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, conflict, not_found
-from store import decisions, policy_history
+from store import accounts, decisions, policy_history
 from store.decisions import Row
+
+TOLD = (
+    "request_id", "at", "account", "allowed", "code", "rule", "model", "route", "revision", "candidate", "policy_us",
+    "reserved_us",
+)  # fmt: skip
+"""What a list says of each; the rest is told of one."""
 
 
 class Tail(Arguments):
@@ -51,8 +58,7 @@ async def tail(desk: Desk, given: Tail) -> Answer | Refusal:
         )
     )
     shown = rows[: given.limit]
-    keys = ("request_id", "at", "account", "allowed", "code", "rule", "model", "route", "revision", "candidate")
-    told = [{key: record.get(key) for key in keys} for record in map(_record, reversed(shown))]
+    told = [{key: record.get(key) for key in TOLD} for record in map(_record, reversed(shown))]
     return {"decisions": told, "next": shown[-1]["id"] if len(rows) > given.limit else None}
 
 
@@ -82,7 +88,9 @@ async def explain(desk: Desk, given: One) -> Answer | Refusal:
         return conflict("The policy of then does not fit what is for sale now", str(error))
     if kept is None and rulebook.revision != row["revision"]:
         return not_found(f"The policy {row['revision']} of this decision is not kept", "See: farebox policy history")
-    return {**_record(row), **_reasons(row, rulebook)}
+    account = await desk.store.database.read(accounts.find_account, row["account_id"])
+    changes = changes_since(row["details"]["caller"], account, desk.now())
+    return {**_record(row), **_reasons(row, rulebook), "changed_since": changes}
 
 
 def _record(row: Row) -> Answer:
@@ -103,6 +111,7 @@ def _reasons(row: Row, rulebook: Rulebook) -> Answer:
     answer: Answer = {
         "type": account.account_type,
         "tier": account.tier(rulebook.payg_tier),
+        "tier_because": tier_was_because(row["details"]["caller"]),
         "decided_again": "allow" if isinstance(decision, Allow) else "deny",
     }
     if isinstance(decision, Refusal):

@@ -8,11 +8,13 @@ from config.findings import did_you_mean
 from policies.callers import Account, Caller
 from policies.evaluate import Allow, Ask, Quote, evaluate, situation_of
 from policies.pricing import to_credits
-from policies.refusals import Refusal, iso
+from policies.recorded import kept_subscription
+from policies.refusals import Refusal
 from policies.rulebook import Rulebook
 from policies.terms import Credential, Funding
 from proxy.operations import policy_history
 from proxy.operations.arguments import Moment, Name, UnitTexts, units_of
+from proxy.operations.entitlement import tier_because
 from proxy.operations.naming import named_user
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, not_found
 from proxy.operations.trials import try_entries
@@ -56,7 +58,7 @@ async def explain(desk: Desk, given: Explain) -> Answer | Refusal:
         "account": account.account_id,
         "type": account.account_type,
         "tier": account.tier(rulebook.payg_tier),
-        "tier_because": _tier_because(account),
+        "tier_because": tier_because(kept_subscription(account, now)),
         "credential": caller.credential,
         "model": given.model,
         "model_tier": model.tier,
@@ -78,16 +80,6 @@ def _ask(given: Explain, rulebook: Rulebook) -> Ask | Refusal:
         return not_found(f"There is no metered route {given.route!r}" + did_you_mean(given.route, names))
     units = units_of(given.unit) if given.unit or given.route else None
     return Ask(given.model, units, route.action if route else None, given.route)
-
-
-def _tier_because(account: Account) -> str:
-    """Where the tier of an account comes from."""
-    subscription = account.subscription
-    if subscription is None:
-        return "no subscription: the tier that the policy gives to pay-as-you-go accounts"
-    if account.plan is None:
-        return f"the subscription is {subscription.status}: the tier that the policy gives to pay-as-you-go accounts"
-    return f"the plan {account.plan.plan_id}, {subscription.status} until {iso(subscription.period_end)}"
 
 
 async def _caller(desk: Desk, given: Explain) -> Caller | Refusal:

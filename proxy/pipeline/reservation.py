@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import perf_counter
 
 from policies.callers import Caller
 from policies.evaluate import Allow, Ask, evaluate
@@ -49,38 +50,41 @@ Reserving = Callable[[Asked, Caller | Refusal], Awaitable[Held | Refusal]]
 class Reserved:
     """What came of a request: the hold, or why there is none; with the decision, on whom it was, and by which policy.
 
-    `decided` is None where it did not come to a decision.
+    `decided` is None where it did not come to a decision. `deciding_s` is what the policy alone took, in seconds.
     """
 
     outcome: Held | Refusal
     caller: Caller | None = None
     decided: Allow | Refusal | None = None
     revision: str = ""
+    deciding_s: float = 0.0
 
 
 async def reserve(asked: Asked, caller: Caller | Refusal, services: Services) -> Reserved:
     """The quote, taken aside for a caller whom policy allows and whose limits have room."""
-    fresh, passing, held = False, None, None
+    fresh, passing, held, deciding_s = False, None, None, 0.0
     try:
         for _ in range(ATTEMPTS):
             if isinstance(caller, Refusal):
                 return Reserved(caller)
             rulebook = services.rulebooks.current
+            started = perf_counter()
             allow = decide(asked, caller, rulebook, services)
+            deciding_s += perf_counter() - started
             if isinstance(allow, Allow):
                 # What is over a limit now is so for fresh eyes as well, or will be let through a moment later.
                 passing = await services.limiter.admit(allow.limits, caller, asked.routed.incoming.id, services.now())
                 if isinstance(passing, Refusal):
-                    return Reserved(passing, caller, allow, rulebook.revision)
+                    return Reserved(passing, caller, allow, rulebook.revision, deciding_s)
                 admitted = Admitted(asked, caller, allow, rulebook, passing)
                 asked_at = asyncio.get_running_loop().time()
                 outcome = await services.store.ledger.reserve(_verb(admitted, services))
                 if outcome is not Refused.STALE:
                     held = _held(admitted, outcome, asked_at)
-                    return Reserved(held, caller, allow, rulebook.revision)
+                    return Reserved(held, caller, allow, rulebook.revision, deciding_s)
                 await passing.undo()
             elif fresh:
-                return Reserved(allow, caller, allow, rulebook.revision)
+                return Reserved(allow, caller, allow, rulebook.revision, deciding_s)
             caller, fresh = await identify(asked.routed.incoming, services, fresh=True), True
         return Reserved(store_unavailable())
     finally:

@@ -20,7 +20,7 @@ from config.routes import Route
 from policies.callers import Caller
 from policies.refusals import Reason, Refusal, account_frozen, invalid_request, store_unavailable
 from proxy.callbacks import Callbacks
-from proxy.decision_log import Call, DecisionLog
+from proxy.decision_log import Call, DecisionLog, Took
 from proxy.errors import STATUS, Answer, answer_to
 from proxy.management.api import Management
 from proxy.management.endpoint import Endpoint
@@ -148,17 +148,19 @@ class Pipeline:
         """The quote, taken aside and told of; whoever is given it leaves its places when the call is over."""
         started = perf_counter()
         reserved = await reserve(asked, caller, self._services)
-        self._recorder.reserving(perf_counter() - started)
-        self._log(asked.routed.incoming, asked, reserved)
+        seconds = perf_counter() - started
+        self._recorder.reserving(seconds)
+        self._log(asked.routed.incoming, asked, reserved, seconds)
         if isinstance(reserved.outcome, Held):
             self._recorder.noticed(reserved.outcome)
         return reserved.outcome
 
-    def _log(self, incoming: Incoming, asked: Asked, reserved: Reserved) -> None:
+    def _log(self, incoming: Incoming, asked: Asked, reserved: Reserved, seconds: float) -> None:
         """Into the decision log; never a reason for a request to fail."""
         if reserved.caller is None or reserved.decided is None:
             return
-        call = Call(incoming.id, reserved.caller, ask_of(asked), reserved.revision, self._services.now())
+        took = Took(reserved.deciding_s, seconds)
+        call = Call(incoming.id, reserved.caller, ask_of(asked), reserved.revision, self._services.now(), took)
         try:
             outcome = reserved.outcome
             self._decisions.add(call, reserved.decided, outcome if isinstance(outcome, Refusal) else outcome.hold)

@@ -184,6 +184,22 @@ def test_a_file_that_cannot_be_read_changes_nothing(rulebooks: Rulebooks, folder
     assert passes(rulebooks.current)
 
 
+@pytest.mark.parametrize("target", ["pipe", "/dev/zero", "folder"])
+def test_what_is_no_file_changes_nothing_and_is_not_waited_for(
+    rulebooks: Rulebooks, folder: Path, tmp_path_factory: pytest.TempPathFactory, target: str
+) -> None:
+    """A pipe that nobody writes to and a device that never ends would stop the process that looks at them."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    os.mkfifo(elsewhere / "pipe")
+    (elsewhere / "folder").mkdir()
+    (folder / "other.yaml").symlink_to(elsewhere / target)
+    before = rulebooks.current
+    assert rulebooks.changed_on_disk()
+    rulebooks.reload(LADDER, LATER)
+    assert (codes(rulebooks), rulebooks.current) == (["unreadable"], before)
+    assert not rulebooks.changed_on_disk()
+
+
 def test_a_new_catalogue_is_put_in_force(rulebooks: Rulebooks) -> None:
     """Prices and models change without the policy changing."""
     cheaper = catalogue(model("video:wan2.2"), model("new:model"), revision=2)

@@ -18,7 +18,7 @@ from proxy.operations.operation import Desk
 from proxy.operations.policy_replay import replay
 from proxy.operations.table import OPERATIONS
 from proxy.policy_reading import compiled, kept_policy
-from store import decisions
+from store import accounts, decisions
 from store.engine import StoreUnavailable
 from tests.flows.wire.wire import SETTINGS, Wire, order, running_wire
 
@@ -92,6 +92,9 @@ async def test_each_decision_is_recorded_with_what_it_was_made_of(wire: Wire) ->
     account = await wire.account("ann")
     found = await do(wire, "decisions tail", account=str(account), rule="long")
     assert [row["request_id"] for row in found["decisions"]] == [other["request_id"]]
+    (told,) = found["decisions"]
+    assert (told["policy_us"], told["reserved_us"]) == (other["policy_us"], other["reserved_us"])
+    assert 0 < one["policy_us"] < one["reserved_us"] < 60_000_000
     only = await do(wire, "decisions tail", account=str(account), refused=True)
     assert [row["allowed"] for row in only["decisions"]] == [False]
 
@@ -115,12 +118,27 @@ async def test_a_refusal_of_the_past_is_explained(wire: Wire) -> None:
     answer = await do(wire, "decisions explain", request=request_id)
     assert (answer["decided_again"], answer["reason"]) == ("deny", "Too long")
     assert (answer["type"], answer["tier"]) == ("payg", "free")
+    assert answer["tier_because"].startswith("no subscription: ")
+    assert answer["changed_since"] == []
     rules = {row["rule"]: (row["fits"], row["why"]) for row in answer["rules"]}
     assert rules["open"][0] is True
     assert rules["long"] == (
         True,
         "tier any; caller: anyone; model: any model; request: route=buy; when units.tokens > 50",
     )
+
+
+async def test_what_has_changed_since_a_decision_is_told_with_it(wire: Wire) -> None:
+    """The decision was made on the account as it was; whoever reads it later learns in what it is another one now."""
+    answer = await wire.ask("GET /flat", user="dot")
+    request_id = answer.values(b"x-request-id")[0].decode()
+    await recorded(wire, request_id)
+    account = await wire.account("dot")
+    await wire.services.store.database.write(accounts.set_tags, account, ["staff"])
+    await wire.services.store.database.write(accounts.set_frozen, account, wire.services.now())
+    told = await do(wire, "decisions explain", request=request_id)
+    assert (told["tier"], told["decided_again"]) == ("free", "allow")
+    assert told["changed_since"] == ["tags: none then, staff now", "frozen: no then, yes now"]
 
 
 async def test_a_candidate_is_asked_and_decides_nothing(wire: Wire) -> None:

@@ -50,6 +50,7 @@ async def test_ready_says_what_it_stands_on(admin: Admin) -> None:
         "using_last_good": False,
         "rolled_back": False,
         "findings": [],
+        "further_findings": 0,
     }
 
 
@@ -81,6 +82,13 @@ async def test_a_bad_policy_changes_nothing_and_is_shown(admin: Admin) -> None:
     assert isinstance(policy := page["policy"], dict)
     assert (policy["ok"], policy["findings"]) == (False, [finding])
     assert await admin.ask("GET", "/admin/policy") == policy
+
+
+async def test_a_page_of_probes_stays_short(admin: Admin) -> None:
+    """Of a policy with a thousand mistakes some are shown; how many more there are is said."""
+    admin.policy.write_text(POLICY + "".join(f"  - {{id: r{n}, deny: uses}}\n" for n in range(1000)))
+    refused = await admin.ask("POST", "/admin/policy/reload", 400)
+    assert (len(refused["findings"]), refused["further_findings"]) == (50, 950)
 
 
 async def test_a_good_policy_is_in_force_when_the_reload_answers(admin: Admin) -> None:
