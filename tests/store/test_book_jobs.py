@@ -82,7 +82,7 @@ async def test_routes_have_their_own_job_ids(till: Till) -> None:
 
 
 async def test_an_ended_hold_cannot_wait_for_a_job(till: Till) -> None:
-    """What is settled or released stays so. But a job that is paid for before it is known is its account's all the same."""
+    """What is settled or released stays so; but a job that is paid for before it is known is its account's too."""
     account = await till.account(100)
     settled, released = await till.settled(account, 30), await till.hold(account, 30)
     await till.release(released)
