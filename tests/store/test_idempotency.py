@@ -21,7 +21,7 @@ from tests.store.till import NOON, Till, reserving
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 DAY, PATIENCE = timedelta(days=1), timedelta(minutes=10)
-ANSWER = KeptAnswer("key", 201, [("X-A", "ü"), ("X-A", "")], b"\x00\xff binary")
+ANSWER = KeptAnswer("key", 201, [("X-A", "ü"), ("X-A", ""), ("X-A", "latin \udcfc")], b"\x00\xff binary")
 
 
 async def claim(
