@@ -38,6 +38,7 @@ class Reason(StrEnum):
     UPSTREAM_BROKEN = "upstream_broken"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     STORE_UNAVAILABLE = "store_unavailable"
+    IDENTITY_UNAVAILABLE = "identity_unavailable"
     INTERNAL = "internal_error"
 
 

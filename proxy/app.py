@@ -25,7 +25,9 @@ from config.settings import FareboxSettings, LoadedSettings
 from policies.spending import order_of
 from policies.terms import Catalogue
 from proxy.admin.app import build_admin
+from proxy.identity import jwks, keys
 from proxy.identity.identifier import Identifier
+from proxy.identity.jwt import Issuer
 from proxy.listening import PublicServer
 from proxy.management.api import Management
 from proxy.management.endpoints import findings_of
@@ -97,13 +99,15 @@ async def farebox(
 ) -> AsyncIterator[Farebox]:
     """Everything running, until the block is left. `admin` is None in further workers of one node."""
     check_parser()
-    findings = [*findings_of(settings), *trust.findings_of(settings)]
+    findings = [*findings_of(settings), *trust.findings_of(settings), *keys.findings_of(settings)]
+    findings += jwks.findings_of(settings)
     if findings:
         raise InvalidDocument(findings)
     async with AsyncExitStack() as stack:
         order = order_of(settings.values.credits.spend_order)
         store = await stack.enter_async_context(open_store(settings.database_url, clock, spend_order=order))
-        services = await _services(settings, store, clock)
+        issuers = await stack.enter_async_context(jwks.open_issuers(settings, clock))
+        services = await _services(settings, store, issuers, clock)
         registry = CollectorRegistry()
         metrics = Metrics(registry)
         upstreams = {
@@ -123,10 +127,10 @@ async def farebox(
         yield Farebox(services, _address(public), _address(admin) if admin is not None else None)
 
 
-async def _services(settings: LoadedSettings, store: Store, clock: Clock) -> Services:
+async def _services(settings: LoadedSettings, store: Store, issuers: Sequence[Issuer], clock: Clock) -> Services:
     for_sale: Catalogue = await store.database.read(catalogue.load)
     rulebooks = Rulebooks(settings.policies_folder, for_sale, clock())
-    return Services(settings, store, rulebooks, Identifier(settings.values, store, clock), clock)
+    return Services(settings, store, rulebooks, Identifier(settings.values, issuers, store, clock), clock)
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@
     409 conflict                                 413 request_too_large   417 expectation_failed
     429 quota_exceeded                           431 headers_too_large   500 internal_error
     502 upstream_unreachable, upstream_broken    504 upstream_timeout
-    503 store_unavailable, upstream_busy
+    503 store_unavailable, identity_unavailable, upstream_busy
 
 Bodies keep the fields of the origin system first and add `code`, `request_id` and `hint`. A route may ask for the
 error object of the OpenAI API, or for RFC 9457 problem details, instead.
@@ -45,6 +45,7 @@ STATUS: dict[Reason, int] = {
     Reason.UPSTREAM_UNREACHABLE: 502,
     Reason.UPSTREAM_BROKEN: 502,
     Reason.STORE_UNAVAILABLE: 503,
+    Reason.IDENTITY_UNAVAILABLE: 503,
     Reason.UPSTREAM_BUSY: 503,
     Reason.UPSTREAM_TIMEOUT: 504,
 }

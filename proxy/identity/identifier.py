@@ -23,6 +23,7 @@ from policies.refusals import Refusal, unauthorized
 from policies.terms import Credential, UserId
 from proxy.identity import jwt
 from proxy.identity.credentials import Presented, presented
+from proxy.identity.jwt import Issuer
 from store import accounts, api_keys
 from store.accounts import User
 from store.api_keys import ApiKey
@@ -45,8 +46,9 @@ class _Remembered:
 class Identifier:
     """Identifies callers for one process."""
 
-    def __init__(self, settings: FareboxSettings, store: Store, clock: Clock) -> None:
+    def __init__(self, settings: FareboxSettings, issuers: Sequence[Issuer], store: Store, clock: Clock) -> None:
         self._settings = settings
+        self._issuers = issuers
         self._store = store
         self._clock = clock
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
@@ -88,7 +90,7 @@ class Identifier:
     async def _look_up(self, credential: Presented, now: datetime) -> tuple[Caller, datetime] | Refusal:
         if credential.is_api_key:
             return await self._by_api_key(credential.text, now)
-        claims = jwt.verify(credential.text, self._settings.identity.jwt)
+        claims = await jwt.verify(credential.text, self._issuers, now)
         if isinstance(claims, Refusal):
             return claims
         user = await self._user(claims.user_id, claims.email)

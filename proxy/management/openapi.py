@@ -36,6 +36,9 @@ _MEANINGS = {
     Reason.STORE_UNAVAILABLE: "The store cannot answer; nothing has changed.",
 }
 
+_ANY_CALLER = (Reason.IDENTITY_UNAVAILABLE,)
+"""For what else a caller may be refused anywhere: further codes of a status that is described already."""
+
 _HEADERS = {
     "X-Request-Id": {"description": "Names the request in logs.", "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "RFC 9110, 11.6.1.", "schema": {"type": "string"}},
@@ -210,7 +213,8 @@ def reasons(endpoint: Endpoint) -> Iterable[Reason]:
 
 
 def _failure(reason: Reason) -> Json:
-    coded = {"properties": {"code": {"const": str(reason)}}}
+    also = [other for other in _ANY_CALLER if STATUS[other] == STATUS[reason] and other is not reason]
+    coded = {"properties": {"code": {"enum": [str(reason), *map(str, also)]}}}
     plain = {"allOf": [_reference("Error"), coded]}
     enveloped = {"allOf": [_reference("EnvelopedError"), {"properties": {"error": coded}}]}
     meaning, status = _MEANINGS[reason], STATUS[reason]

@@ -374,12 +374,9 @@ def test_polls_make_sense(tmp_path: Path, poll: str, message: str) -> None:
 
 def test_what_is_not_built_yet_is_an_unknown_key(tmp_path: Path) -> None:
     """Nobody believes to be protected by a setting that nothing reads."""
-    text = BASE.replace("user: userId}", 'user: sub, jwks_url: "https://id.example.com/jwks.json"}').replace(
-        "identity:\n", "identity:\n  trusted_header: {name: X-User-Id, peers: [127.0.0.1/32]}\n"
-    )
+    text = BASE.replace("identity:\n", "identity:\n  trusted_header: {name: X-User-Id, peers: [127.0.0.1/32]}\n")
     assert [found.split("; ")[0] for found in told(refused(tmp_path, text))] == [
         "2:3: unknown-key: unknown key 'trusted_header'",
-        "4:99: unknown-key: unknown key 'jwks_url'",
     ]
 
 

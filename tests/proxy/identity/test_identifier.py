@@ -18,6 +18,8 @@ from policies.callers import Caller
 from policies.refusals import Refusal
 from policies.terms import MICRO, Credential
 from proxy.identity.identifier import CACHE_TIME, Identifier
+from proxy.identity.jwt import Fixed, Issuer
+from proxy.identity.keys import static_keys
 from store import accounts, api_keys, reports
 from store.opening import Store, open_store
 
@@ -80,8 +82,9 @@ def desk(store: Store) -> Desk:
 
 
 def desk_of(store: Store, how: FareboxSettings) -> Desk:
+    issuers = [Issuer(issuer, Fixed(static_keys(issuer, Path()))) for issuer in how.identity.jwt]
     desk = Desk(store, None, datetime.now(UTC))  # type: ignore[arg-type]
-    desk.identifier = Identifier(how, store, lambda: desk.now)
+    desk.identifier = Identifier(how, issuers, store, lambda: desk.now)
     return desk
 
 
