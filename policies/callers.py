@@ -11,7 +11,7 @@ from datetime import datetime
 
 from policies.quota import QuotaTerms, quota_terms
 from policies.subscription import Subscription, resolve
-from policies.terms import AccountId, AccountKind, AccountType, Credential, Plan, Tier, UserId
+from policies.terms import AccountId, AccountKind, AccountType, Credential, Plan, Scope, Tier, UserId
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +60,5 @@ class Caller:
     key_id: str | None = None
     models: tuple[str, ...] = ()
     """Patterns of model keys that an API key is limited to; empty means no limit."""
+    scopes: frozenset[Scope] = frozenset(Scope)
+    """What the credential may be used for."""

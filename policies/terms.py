@@ -203,6 +203,14 @@ class AccountKind(StrEnum):
     TEAM = "team"
 
 
+class Scope(StrEnum):
+    """What a credential may be used for; a token for all of it."""
+
+    USE = "use"
+    READ = "read"
+    MANAGE = "manage"
+
+
 class Credential(StrEnum):
     """How a caller proved who they are."""
 

@@ -19,8 +19,8 @@ from config.clock import Clock
 from config.settings import FareboxSettings
 from policies.callers import Caller
 from policies.pricing import to_micro
-from policies.refusals import Refusal, unauthorized
-from policies.terms import Credential, UserId
+from policies.refusals import Refusal, out_of_scope, unauthorized
+from policies.terms import Credential, Scope, UserId
 from proxy.identity import jwt
 from proxy.identity.credentials import Presented, presented
 from proxy.identity.jwt import Issuer
@@ -34,7 +34,12 @@ CACHE_SIZE = 50_000
 """Callers remembered at about 1 KiB each."""
 
 CACHE_TIME = timedelta(seconds=5)
-"""How long a caller is remembered; bounds how late a revoked key stops on routes that cost nothing."""
+"""How long the caller of a token is remembered: bounds how late a freeze is seen by routes that cost nothing."""
+
+KEY_CACHE_TIME = timedelta(seconds=1)
+"""How long the caller of an API key is, counted from before it was looked up. Any process may revoke it meanwhile, and
+tells nobody: so a revoked key stops within this everywhere, and at once where the ledger is asked.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +59,15 @@ class Identifier:
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
 
     async def identify(
-        self, authorization: Sequence[str], api_key: Sequence[str], *, fresh: bool = False
+        self, authorization: Sequence[str], api_key: Sequence[str], scope: Scope, *, fresh: bool = False
     ) -> Caller | Refusal:
-        """The caller, from all values of `Authorization` and `X-Api-Key`, `fresh` if it must not come from memory.
-
-        Raises StoreUnavailable.
+        """The caller, from all values of `Authorization` and `X-Api-Key`, if the credential is for this `scope`;
+        `fresh` if it must not come from memory. Raises StoreUnavailable.
         """
+        caller = await self._caller(authorization, api_key, fresh)
+        return out_of_scope(scope) if isinstance(caller, Caller) and scope not in caller.scopes else caller
+
+    async def _caller(self, authorization: Sequence[str], api_key: Sequence[str], fresh: bool) -> Caller | Refusal:
         credential = presented(authorization, api_key)
         if isinstance(credential, Refusal):
             return credential
@@ -106,8 +114,10 @@ class Identifier:
         user = await self._store.database.read(accounts.find_user, key.user_id)
         if user is None:
             return unauthorized("User not found")
-        until = min(now + CACHE_TIME, key.expires_at or now + CACHE_TIME)
-        return Caller(UserId(key.user_id), user.account, Credential.API_KEY, user.email, key.key_id, key.models), until
+        caller = Caller(
+            UserId(key.user_id), user.account, Credential.API_KEY, user.email, key.key_id, key.models, key.scopes
+        )
+        return caller, min(now + KEY_CACHE_TIME, key.expires_at or now + KEY_CACHE_TIME)
 
     async def _user(self, user_id: str, email: str | None) -> User | None:
         user = await self._store.database.read(accounts.find_user, user_id)

@@ -16,6 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json
 
 from config.settings import Management as Settings
 from policies.refusals import Reason, Refusal
+from policies.terms import Scope
 from proxy.errors import STATUS
 from proxy.management.endpoint import ApiRequest, Endpoint
 from proxy.management.examples import EXAMPLES
@@ -28,6 +29,7 @@ DOCUMENT = "/openapi.json"
 _MEANINGS = {
     Reason.INVALID_REQUEST: "The request is malformed; `field` names the part that is.",
     Reason.UNAUTHORIZED: "No credential, or one that is not valid.",
+    Reason.FORBIDDEN: "The API key is not for this.",
     Reason.ACCOUNT_FROZEN: "The account is frozen; it may look and not change.",
     Reason.MODEL_DENIED: "There is no such model.",
     Reason.NOT_FOUND: "There is no such plan, or no subscription to change.",
@@ -36,7 +38,7 @@ _MEANINGS = {
     Reason.STORE_UNAVAILABLE: "The store cannot answer; nothing has changed.",
 }
 
-_ANY_CALLER = (Reason.IDENTITY_UNAVAILABLE,)
+_ANY_CALLER = (Reason.FORBIDDEN, Reason.IDENTITY_UNAVAILABLE)
 """For what else a caller may be refused anywhere: further codes of a status that is described already."""
 
 _HEADERS = {
@@ -51,6 +53,7 @@ _ERROR_FIELDS: Json = {
     "request_id": {"type": "string"},
     "hint": {"type": "string", "description": "What would change it."},
     "field": {"type": "string", "description": "The field, parameter or header that is wrong."},
+    "scope": {"type": "string", "description": "What the API key lacks.", "enum": [str(scope) for scope in Scope]},
     "reason": {"type": "string"},
     "expected": {"type": "integer", "description": "The amount that was expected, in minor units."},
     "amount": {"type": "integer", "description": "The amount that would be due."},
@@ -206,6 +209,8 @@ def reasons(endpoint: Endpoint) -> Iterable[Reason]:
     yield Reason.INVALID_REQUEST
     if not endpoint.public:
         yield Reason.UNAUTHORIZED
+        if STATUS[Reason.FORBIDDEN] not in map(STATUS.__getitem__, endpoint.refusals):
+            yield Reason.FORBIDDEN
     yield from endpoint.refusals
     if endpoint.body is not None:
         yield Reason.TOO_LARGE

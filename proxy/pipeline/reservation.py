@@ -12,7 +12,7 @@ import asyncio
 from policies.callers import Caller
 from policies.evaluate import Allow, evaluate
 from policies.refusals import Refusal, account_frozen, insufficient_credits, quota_exceeded, store_unavailable
-from policies.terms import OnDeadline, OnLate, Overrun
+from policies.terms import OnDeadline, OnLate, Overrun, Scope
 from proxy.pipeline.exchange import Admitted, Asked, Held, Incoming
 from proxy.services import Services
 from store.verbs import Hold, LacksCredits, LacksQuota, Refused, Request, Reserve
@@ -24,7 +24,7 @@ ATTEMPTS = 3
 async def identify(incoming: Incoming, services: Services, *, fresh: bool = False) -> Caller | Refusal:
     """Who calls, and not whether they may."""
     credentials = incoming.values("authorization"), incoming.values("x-api-key")
-    return await services.identifier.identify(*credentials, fresh=fresh)
+    return await services.identifier.identify(*credentials, Scope.USE, fresh=fresh)
 
 
 async def reserve(asked: Asked, caller: Caller | Refusal, services: Services) -> Held | Refusal:

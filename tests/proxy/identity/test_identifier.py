@@ -15,9 +15,9 @@ import pytest
 
 from config.settings import FareboxSettings
 from policies.callers import Caller
-from policies.refusals import Refusal
-from policies.terms import MICRO, Credential
-from proxy.identity.identifier import CACHE_TIME, Identifier
+from policies.refusals import Reason, Refusal
+from policies.terms import MICRO, Credential, Scope
+from proxy.identity.identifier import CACHE_TIME, KEY_CACHE_TIME, Identifier
 from proxy.identity.jwt import Fixed, Issuer
 from proxy.identity.keys import static_keys
 from store import accounts, api_keys, reports
@@ -35,7 +35,7 @@ class Desk:
     now: datetime
 
     async def ask(self, token: str) -> Caller | Refusal:
-        return await self.identifier.identify([f"Bearer {token}"], [])
+        return await self.identifier.identify([f"Bearer {token}"], [], Scope.USE)
 
     async def known(self, token: str) -> Caller:
         caller = await self.ask(token)
@@ -50,10 +50,10 @@ class Desk:
     async def new_key(self, user: str, **more: Any) -> tuple[str, str]:
         """The id of a new key of a user, and the key."""
         caller = await self.known(token(user))
-        details = {"models": (), "expires_at": None} | more
+        details = {"models": (), "expires_at": None, "scopes": tuple(Scope)} | more
         account_id = caller.account.account_id
         key_details = (caller.user_id, account_id, "test", details["models"], details["expires_at"], self.now)
-        return await self.store.database.write(api_keys.create, *key_details)
+        return await self.store.database.write(api_keys.create, *key_details, details["scopes"])
 
 
 def token(user: str, **claims: object) -> str:
@@ -119,7 +119,7 @@ async def test_an_api_key_identifies_its_user(desk: Desk) -> None:
     """In either header, with its own id and its limit to some models."""
     key_id, key = await desk.new_key("ann", models=("chat:*",))
     for values in (([f"Bearer {key}"], []), ([], [key])):
-        caller = await desk.identifier.identify(*values)
+        caller = await desk.identifier.identify(*values, Scope.USE)
         assert isinstance(caller, Caller)
         assert (caller.user_id, caller.credential, caller.key_id) == ("ann", Credential.API_KEY, key_id)
         assert caller.models == ("chat:*",)
@@ -144,7 +144,7 @@ async def test_keys_may_be_switched_off(store: Store) -> None:
 
 async def test_a_key_ends_at_its_moment(desk: Desk) -> None:
     """Also when it was remembered: the memory ends with the key."""
-    end = desk.now + CACHE_TIME / 2
+    end = desk.now + KEY_CACHE_TIME / 2
     _, key = await desk.new_key("ann", expires_at=end)
     await desk.known(key)
     desk.now = end - timedelta(milliseconds=1)
@@ -153,15 +153,29 @@ async def test_a_key_ends_at_its_moment(desk: Desk) -> None:
     assert isinstance(await desk.ask(key), Refusal)
 
 
-async def test_a_revoked_key_stops_within_the_memory_at_the_latest(desk: Desk) -> None:
-    """At once where money is concerned (the account's revision changes), and after the memory everywhere."""
+async def test_a_revoked_key_stops_within_a_second(desk: Desk) -> None:
+    """At once where money is concerned (the account's revision changes), and within a second in every process."""
     key_id, key = await desk.new_key("ann")
     before = await desk.known(key)
     await desk.store.database.write(api_keys.revoke, key_id, desk.now)
     assert (await desk.known(token("ann", fresh=1))).account.revision > before.account.revision
     assert await desk.known(key) is before
-    desk.now += CACHE_TIME
+    desk.now += timedelta(seconds=1)
     assert isinstance(await desk.ask(key), Refusal)
+
+
+@pytest.mark.parametrize("scope", Scope)
+async def test_a_key_is_for_its_scopes(desk: Desk, scope: Scope) -> None:
+    """Also when its caller is remembered from another scope; a token is for all of them."""
+    _, key = await desk.new_key("ann", scopes=[str(scope)])
+    for asked in Scope:
+        caller = await desk.identifier.identify([f"Bearer {key}"], [], asked)
+        if asked is scope:
+            assert isinstance(caller, Caller)
+        else:
+            assert isinstance(caller, Refusal)
+            assert (caller.reason, caller.fields) == (Reason.FORBIDDEN, {"scope": str(asked)})
+        assert isinstance(await desk.identifier.identify([f"Bearer {token('ann')}"], [], asked), Caller)
 
 
 async def test_a_token_is_remembered_for_a_moment(desk: Desk) -> None:
