@@ -48,6 +48,7 @@ routes:
     usage: {{input_tokens: {{json: /usage/prompt_tokens}}, output_tokens: {{json: /usage/completion_tokens}}}}
   - {{id: open, match: GET /open, upstream: backend, access: open}}
   - {{id: streams, match: "* /streams/**", upstream: streams, access: open}}
+  - {{id: form, match: POST /streams/form, upstream: streams, app: chat, model: {{multipart: model}}}}
 """
 
 

@@ -94,7 +94,7 @@ def _fill_accounts(connection: Connection, start: int, count: int, size: Size) -
 
 def _fill_usage(connection: Connection, start: int, count: int, size: Size) -> None:
     """Rows of quota, which change no balance: spread over all accounts, one every millisecond."""
-    numbers, now = _numbers(connection, start, count), utc_now()
+    numbers, now, no_window = _numbers(connection, start, count), utc_now(), '{"windows":[]}'
     first, moment = first_id_at(now - timedelta(milliseconds=size.usage)), to_micros(now)
     # The accounts by a stride that has no factor in common with their number; the ids a millisecond apart.
     request = f"{first} + n * {1 << 22}, 1 + (n * 7919) % {size.accounts}, 'user-1', NULL, 'chat:gpt-4o-mini', 'chat'"
@@ -104,7 +104,7 @@ def _fill_usage(connection: Connection, start: int, count: int, size: Size) -> N
         f" {moment}",
         "holds (id, account_id, user_id, key_id, model_key, action, route_id, funding, state, amount, settled_amount,"
         " refunded_amount, taken, policy_revision, rule, price_version, units, on_deadline, deadline, created_at,"
-        f" ended_at, end_reason) SELECT {request}, 'chat', 'quota', 'settled', 1, 1, 0, '{{}}', 'c04fe984ebda',"
+        f" ended_at, end_reason) SELECT {request}, 'chat', 'quota', 'settled', 1, 1, 0, '{no_window}', 'c04fe984ebda',"
         f" 'tier-models', 1, '{{}}', 'release', {moment}, {moment}, {moment}, 'answered'",
     ):
         connection.execute(sa.text(f"INSERT INTO {statement} FROM {numbers}"))

@@ -6,9 +6,10 @@ type with what was found and what was expected.
 
 from __future__ import annotations
 
+import copy
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,11 +60,30 @@ def validate(source: YamlSource, model: type[Document]) -> tuple[Document, YamlS
     except ValidationError as error:
         # Where reading the text has failed already, what became of it is no second finding.
         known = {(finding.line, finding.column) for finding in source.findings}
-        located = _located(source, model, error.errors(include_url=False))
+        errors = error.errors(include_url=False)
+        located = _located(source, model, errors)
         findings += [finding for finding in located if (finding.line, finding.column) not in known]
+        rest = _rest(source, model, errors)
+    else:
+        rest = document
     if findings or document is None:
-        raise InvalidDocument(sorted(findings, key=lambda finding: (finding.line, finding.column)))
+        left = None if rest is None else (rest, source)
+        raise InvalidDocument(sorted(findings, key=lambda finding: (finding.line, finding.column)), left)
     return document, source
+
+
+def _rest(source: YamlSource, model: type[Document], errors: Sequence[ErrorDetails]) -> Document | None:
+    """The document without the keys that there are not, which may be all that is wrong with it."""
+    data = copy.deepcopy(source.data)
+    for error in errors:
+        *parents, key = _existing(data, error["loc"]) or ("",)
+        if error["type"] != "extra_forbidden" or key != error["loc"][-1]:
+            return None
+        del _value_at(data, tuple(parents))[key]  # type: ignore[attr-defined]
+    try:
+        return model.model_validate(data)
+    except ValidationError:
+        return None
 
 
 def _located(source: YamlSource, model: type[BaseModel], errors: Iterable[ErrorDetails]) -> Iterable[Finding]:

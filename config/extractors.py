@@ -70,19 +70,21 @@ class Source(Settings):
     """A header of the request."""
     form: FieldName | None = None
     """A field of a body that is `application/x-www-form-urlencoded`."""
+    multipart: FieldName | None = None
+    """A field of a body that is `multipart/form-data`, before the first file; files stream past."""
     const: str | int | Number | None = None
     """The value itself: the same for every request of the route."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if len(self.places) != 1:
-            raise ValueError("expected exactly one of json, path, query, header, form, const")
+            raise ValueError("expected exactly one of json, path, query, header, form, multipart, const")
         return self
 
     @property
     def places(self) -> dict[str, object]:
         names: dict[str, object] = {"json": self.json_, "path": self.path, "query": self.query}
-        names |= {"header": self.header, "form": self.form, "const": self.const}
+        names |= {"header": self.header, "form": self.form, "multipart": self.multipart, "const": self.const}
         return {name: value for name, value in names.items() if value is not None}
 
     @property

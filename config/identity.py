@@ -80,6 +80,8 @@ class Jwt(Settings):
     """Put before that name. With several issuers, it keeps the users of one apart from those of another."""
     email: ClaimName | None = None
     """The claim that holds the e-mail address, if there is one: shown to operators, decides nothing."""
+    roles: ClaimName | None = None
+    """The claim that holds the user's roles, if there is one: a list, or one text with spaces; policies may ask."""
     issuer: str | None = None
     """What `iss` has to be; without it, any."""
     audience: str | None = None

@@ -1,4 +1,4 @@
-"""How long usage stays in the database, and where it goes then: `retention` in the settings."""
+"""How long usage and the audit log stay in the database, and where usage goes then: `retention` in the settings."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ class Retention(Settings):
     """Complete months of usage that stay in the database, beside the current one; older ones leave it."""
     archive: ArchiveTo | None = None
     """The folder that older usage is written to before it is deleted, which has to exist; `off` to keep nothing."""
+
+    audit: Months | Literal["forever"] = "forever"
+    """Complete months of the audit log that stay, beside the current one; older entries are deleted."""
 
     @model_validator(mode="after")
     def _said_where_to(self) -> Self:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from config.extractors import AnswerSource, ModelSource, Settings, Source, Unit
-from config.quantities import Duration
+from config.quantities import Duration, Size
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 UnitName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
@@ -107,6 +108,21 @@ class Poll(Settings):
         return self
 
 
+class WebSocket(Settings):
+    """Says that requests may become WebSockets (RFC 6455), and how those are paid and bounded."""
+
+    charge: Literal["connection", "messages", "usage"] = "connection"
+    """Once for a connection, for each `block` of messages, or whenever the backend states the route's `usage`."""
+    counted: Literal["client", "backend", "both"] = "client"
+    """Whose messages are counted, or are the beginning of what a usage is stated for."""
+    block: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Messages that are paid for at once, before the first of them passes: the unit `messages` of the price."""
+    max_message: Size = 16 * 2**20
+    """Bytes of one message. A longer one closes the connection with code 1009."""
+    idle_timeout: Duration = timedelta(minutes=10)
+    """Silence of both sides, pings included, after which the connection is closed with code 1001."""
+
+
 class Route(Settings):
     """One kind of request."""
 
@@ -132,6 +148,8 @@ class Route(Settings):
     """Says that an answer only accepts the work, which ends later."""
     poll: Poll | None = None
     """Says that its answers tell how jobs of other routes stand."""
+    websocket: WebSocket | None = None
+    """Lets requests become WebSockets. Routes that are not metered do so without it."""
     errors: Literal["origin", "openai", "problem"] = "origin"
     """The shape of refusals on this route: plain, as the OpenAI API has them, or RFC 9457."""
     on_abort: Literal["delivered", "quote", "release"] = "delivered"
@@ -149,6 +167,32 @@ class Route(Settings):
             raise ValueError(f"route {self.id!r} is metered and therefore needs `app` and `model`")
         if self.access != "metered" and (self.model or self.units or self.usage or self.job):
             raise ValueError(f"route {self.id!r} is not metered; `model`, `units`, `usage` and `job` have no meaning")
+        if len(self._bodies) > 1:
+            raise ValueError(f"route {self.id!r} reads its body as {' and as '.join(sorted(self._bodies))}; it is one")
+        if self.websocket is not None:
+            self._fits_websocket(self.websocket)
         if self.poll is not None and self.access != "account":
             raise ValueError(f"route {self.id!r} reads the state of jobs and therefore needs `access: account`")
         return self
+
+    @property
+    def _bodies(self) -> set[str]:
+        """The kinds of bodies that the model and the units are read from."""
+        sources: list[Source] = [self.model] if self.model is not None else []
+        for unit in self.units.values():
+            sources += [unit] if isinstance(unit, Source) else unit.product
+        return {kind for source in sources for kind in source.places if kind in ("json", "form", "multipart")}
+
+    def _fits_websocket(self, websocket: WebSocket) -> None:
+        if not any(match.method in ("GET", "*") for match in self.match):
+            raise ValueError(f"route {self.id!r} matches no GET, which a WebSocket begins with")
+        if self.job is not None or self.poll is not None:
+            raise ValueError(f"route {self.id!r} has a `websocket`; `job` and `poll` have no meaning with it")
+        if self.access != "metered" and websocket.model_fields_set & {"charge", "counted", "block"}:
+            raise ValueError(f"route {self.id!r} is not metered; nothing of a `websocket` is charged")
+        if (websocket.charge == "usage") != bool(self.usage):
+            raise ValueError(f"route {self.id!r}: `usage` and a `websocket` with `charge: usage` need each other")
+        if websocket.charge == "messages" and "messages" in self.units:
+            raise ValueError(f"route {self.id!r}: the unit `messages` is counted; take it out of `units`")
+        if websocket.charge != "messages" and "block" in websocket.model_fields_set:
+            raise ValueError(f"route {self.id!r}: a `block` needs `charge: messages`")

@@ -20,6 +20,7 @@ from config.documents import read_document
 from config.extractors import Number, ProductSource, Settings, Source
 from config.findings import InvalidDocument, did_you_mean
 from config.identity import Identity
+from config.policy_settings import Decisions
 from config.quantities import Address, Duration, ListenAddress, Size
 from config.retention import Retention
 from config.routes import Identifier, Match, Route
@@ -98,6 +99,13 @@ class FareboxSettings(Settings):
     """SQLAlchemy URL, maybe with a password. A relative SQLite path counts from the folder of the settings file."""
     policies: str | None = None
     """Folder of policy files, watched; without one the tier ladder is in force."""
+    candidate: str | None = None
+    """Folder of a policy that is asked beside the one in force, and only counted and logged."""
+    decisions: Decisions = Decisions()
+    """The record of decisions."""
+    counters: Literal["memory", "database"] = "memory"
+    """Where the limits of policies count: each process for itself, or in the database all of them together, which costs
+    each call that has a limit one more transaction."""
     identity: Identity
     """How callers prove who they are."""
     accounts: Accounts = Accounts()
@@ -137,6 +145,10 @@ class LoadedSettings:
     @property
     def archive_folder(self) -> Path | None:
         return self.folder / self.values.retention.archive if self.values.retention.archive else None
+
+    @property
+    def candidate_folder(self) -> Path | None:
+        return self.folder / self.values.candidate if self.values.candidate is not None else None
 
     @property
     def database_url(self) -> str:

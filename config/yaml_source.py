@@ -52,14 +52,24 @@ class YamlSource:
     positions: dict[PathKey, tuple[int, int]] = field(default_factory=dict, repr=False)
     key_positions: dict[PathKey, tuple[int, int]] = field(default_factory=dict, repr=False)
     findings: list[Finding] = field(default_factory=list)
+    text: str = field(default="", repr=False)
+    """As it was read, with the secrets."""
 
-    def finding(self, path: PathKey, code: str, message: str, at_key: bool = False) -> Finding:
-        """A finding at `path`, or at the nearest enclosing value that has a position."""
+    def finding(self, path: PathKey, code: str, message: str, at_key: bool = False, offset: int = 0) -> Finding:
+        """A finding at `path`, or at the nearest enclosing value that has a position; `offset` characters into it."""
         if at_key and path in self.key_positions:
             return self._finding_at(self.key_positions[path], code, message)
         while path and path not in self.positions:
             path = path[:-1]
-        return self._finding_at(self.positions.get(path, (1, 1)), code, message)
+        line, column = self.positions.get(path, (1, 1))
+        return self._finding_at((line, self._inside(line, column, offset)), code, message)
+
+    def _inside(self, line: int, column: int, offset: int) -> int:
+        """The column of a character of a text, where the text stands on one line as it is."""
+        written = self.line(line)
+        first = written[column - 1 : column]
+        inside = column + offset + (first in "'\"")
+        return inside if offset and first not in "|>" and inside <= len(written) + 1 else column
 
     def _finding_at(self, position: tuple[int, int], code: str, message: str) -> Finding:
         return Finding(self.file, *position, code, message, self.line(position[0]))
@@ -102,7 +112,7 @@ def _shown(path: Path) -> str:
 
 def parse_yaml(file: str, text: str, environment: Mapping[str, str] | None = None) -> YamlSource:
     """The text as located data; see `read_yaml`."""
-    source = YamlSource(file, masked_lines(text))
+    source = YamlSource(file, masked_lines(text), text=text)
     if environment is not None:
         # In a flow mapping the braces of `${NAME}` would end a plain text. Stand-ins keep their places meanwhile.
         text = _REFERENCE.sub("$\ue000\\1\ue001", text)
@@ -128,8 +138,8 @@ def _composed(source: YamlSource, text: str) -> yaml.Node | None:
         position = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         # The names that PyYAML quotes are in the line as well, where they are masked if they are secrets.
         message = re.sub(r" '[^'<]{3,}'", "", " ".join(filter(None, (error.context, error.problem))))
-        if message.endswith("but got '{'"):
-            message += "; a text with braces needs quotes here"
+        if message.endswith(("but got '{'", "but got '['")):
+            message += "; a text with braces or brackets needs quotes here"
     except yaml.reader.ReaderError as error:
         position = _line_and_column(text[: error.position])
         message = f"the character #x{error.character:04x} is not allowed"

@@ -1,7 +1,7 @@
 """Writes the generated pages of this folder: `make docs`. A test asserts that they are what this writes.
 
 configuration.md comes from the pydantic models of `config` and the sentences under their fields, commands.md from the
-commands themselves and the table of operator verbs.
+commands themselves and the table of operator verbs, policy-language.md from the models of `policies`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,10 @@ from proxy.cli import SECTIONS, main
 from proxy.operations.table import OPERATIONS
 
 FOLDER = Path(__file__).parent
+
+# The folder is no package: run as a program it is on the path by itself, imported by a test it is not.
+sys.path.append(str(FOLDER))
+import policy_reference  # noqa: E402
 
 GENERATED = "<!-- Written by docs/generate.py: change the docstrings it reads, then run `make docs`. -->"
 
@@ -281,7 +286,11 @@ def _said(parameter: click.Parameter) -> str:
 
 def pages() -> dict[Path, str]:
     """Every generated file with its content."""
-    return {FOLDER / "configuration.md": configuration(), FOLDER / "commands.md": reference()}
+    return {
+        FOLDER / "configuration.md": configuration(),
+        FOLDER / "commands.md": reference(),
+        FOLDER / "policy-language.md": policy_reference.page(),
+    }
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ async def _next(store: Store, keep: Keep) -> Archive | None:
     if months and months[-1].done_at is None:
         return months[-1]
     now = await store.database.read(store.database.now)
-    month = await store.database.read(archiving.due_month, _before(now, keep.months))
+    month = await store.database.read(archiving.due_month, months_before(now, keep.months))
     if month is None:
         return None
     file = None
@@ -87,7 +87,7 @@ async def _next(store: Store, keep: Keep) -> Archive | None:
     return await store.database.write(archiving.begin, month, file, now)
 
 
-def _before(now: datetime, months: int) -> datetime:
+def months_before(now: datetime, months: int) -> datetime:
     """The beginning of the months that stay: so many, and the current one."""
     start = window_at(Metric.MONTHLY, UTC_CALENDAR, now).start
     year, month = divmod(start.year * 12 + start.month - 1 - months, 12)

@@ -17,8 +17,10 @@ import schedule
 
 from config.findings import did_you_mean
 from jobs.archive_usage import Keep, archive_usage
+from jobs.audit_housekeeping import audit_housekeeping
 from jobs.expire_subscriptions import expire_subscriptions
 from jobs.quota_housekeeping import quota_housekeeping
+from jobs.rate_housekeeping import rate_housekeeping
 from jobs.roll_up_usage import roll_up_usage
 from jobs.sweep_holds import sweep_holds
 from jobs.turns import Turn
@@ -59,7 +61,7 @@ class Job:
     run: Callable[[Store, Turn], Awaitable[dict[str, int]]]
 
 
-_ARCHIVE = "archive_usage"
+_ARCHIVE, _AUDIT = "archive_usage", "audit_housekeeping"
 
 JOBS: tuple[Job, ...] = (
     Job("quota_housekeeping", DAILY, "Drops quota windows that nobody can ask for any more.", quota_housekeeping),
@@ -67,14 +69,17 @@ JOBS: tuple[Job, ...] = (
     Job("roll_up_usage", EVERY_5_MIN, "Adds usage up by day, for dashboards.", roll_up_usage),
     Job("sweep_holds", EVERY_15_S, "Ends holds whose deadline has passed.", sweep_holds),
     Job(_ARCHIVE, DAILY, "Moves old usage into files, where `retention` says so.", partial(archive_usage, keep=None)),
-)
+    Job("rate_housekeeping", HOURLY, "Drops counters of limits that count nothing any more.", rate_housekeeping),
+    Job(_AUDIT, DAILY, "Drops old entries of the audit log, where `retention` says so.",
+        partial(audit_housekeeping, months=None)),
+)  # fmt: skip
 """As it is without settings, which keep everything."""
 
 
-def jobs_that_keep(keep: Keep | None) -> tuple[Job, ...]:
-    """The jobs of a place where so much usage is kept."""
-    archiving = partial(archive_usage, keep=keep)
-    return tuple(replace(job, run=archiving) if job.name == _ARCHIVE else job for job in JOBS)
+def jobs_that_keep(keep: Keep | None, audit: int | None = None) -> tuple[Job, ...]:
+    """The jobs of a place where so much usage, and so many months of the audit log, are kept."""
+    run = {_ARCHIVE: partial(archive_usage, keep=keep), _AUDIT: partial(audit_housekeeping, months=audit)}
+    return tuple(replace(job, run=run.get(job.name, job.run)) for job in JOBS)
 
 
 class UnknownJob(Exception):

@@ -60,5 +60,7 @@ class Caller:
     key_id: str | None = None
     models: tuple[str, ...] = ()
     """Patterns of model keys that an API key is limited to; empty means no limit."""
+    roles: frozenset[str] = frozenset()
+    """What the credential says that the user is."""
     scopes: frozenset[Scope] = frozenset(Scope)
     """What the credential may be used for."""

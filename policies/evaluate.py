@@ -1,7 +1,7 @@
 """May this caller use this model, and how would it be paid: the one decision function.
 
 The gate calls it for every metered request; the lists of models and apps and the quotes call the same function, so
-that a model is listed as accessible exactly when a request for it would pass policy.
+that a model is listed as accessible exactly when a request for it may pass policy.
 """
 
 from __future__ import annotations
@@ -13,12 +13,26 @@ from decimal import Decimal
 
 from policies.access import Verdict
 from policies.callers import Account, Caller
+from policies.document import Limit
+from policies.fitting import Occasion, Situation, fitting, verdict
 from policies.patterns import matches
 from policies.pricing import cost
+from policies.quota import FairUseTerms
+from policies.rates import FairUse
 from policies.refusals import Refusal, account_frozen, model_denied
-from policies.rulebook import Rulebook
-from policies.selection import caller_traits
+from policies.rulebook import Entry, Rulebook
+from policies.scope import Mode
 from policies.terms import AccountType, Funding, Model, Plan, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked for. Lists ask without units, action and route: whether any request for the model may pass."""
+
+    model_key: str
+    units: Mapping[str, Decimal] | None = None
+    action: str | None = None
+    route: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +42,30 @@ class Quote:
     credits: int
     quota: int
     fundings: tuple[Funding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exempt:
+    """The exemption that a call has, and how many such calls are fair; None is any number."""
+
+    id: str
+    fair_use: FairUse | None
+
+    @property
+    def terms(self) -> FairUseTerms | None:
+        """How the ledger has to count such calls, if it has to."""
+        if self.fair_use is None:
+            return None
+        return FairUseTerms(f"exempt:{self.id}", self.fair_use.calls, self.fair_use.period)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What an entry that is not enforced would have done."""
+
+    rule: str
+    mode: Mode
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,50 +79,77 @@ class Allow:
     quote: Quote
     plan: Plan | None
     revision: str
+    exempt: Exempt | None = None
+    limits: tuple[Entry[Limit], ...] = ()
+    """The limits that the call has to keep; those that are not enforced too."""
+    notices: tuple[Notice, ...] = ()
 
 
-def evaluate(
-    caller: Caller, model_key: str, units: Mapping[str, Decimal], rulebook: Rulebook, now: datetime
-) -> Allow | Refusal:
+def evaluate(caller: Caller, ask: Ask, rulebook: Rulebook, now: datetime) -> Allow | Refusal:
     """The decision on one call of one model. The refusal names the rule, and the tier that would unlock it."""
     account = caller.account.at(now)
     if account.frozen:
         return account_frozen()
-    model = rulebook.catalogue.models.get(model_key)
+    model = rulebook.catalogue.models.get(ask.model_key)
     if model is None:
-        return model_denied(model_key, "Model not found")
+        return model_denied(ask.model_key, "Model not found")
     if not model.enabled:
-        return model_denied(model_key, "Model is currently disabled")
-    if caller.models and not any(matches(model_key, pattern) for pattern in caller.models):
-        return model_denied(model_key, "This API key is not allowed to use this model")
-    tier = account.tier(rulebook.payg_tier)
-    verdict = _verdict(caller, account.account_type, tier, model, rulebook)
-    if not verdict.allowed:
-        return _denied(caller, tier, model, verdict.rule, rulebook)
-    quote = Quote(cost(model.price, units), model.quota_cost, _fundings(account, rulebook))
-    return Allow(account, model, tier, verdict.rule or "", quote, account.plan, rulebook.revision)
+        return model_denied(ask.model_key, "Model is currently disabled")
+    if caller.models and not any(matches(ask.model_key, pattern) for pattern in caller.models):
+        return model_denied(ask.model_key, "This API key is not allowed to use this model")
+    situation = situation_of(caller, account, model, ask, rulebook, now)
+    decided = verdict(rulebook, situation)
+    if not decided.allowed:
+        return _denied(situation, decided, rulebook)
+    exempt = _exempt(rulebook, situation)
+    fundings = _fundings(account, rulebook)
+    quote = Quote(
+        cost(model.price, ask.units or {}), model.quota_cost, (Funding.EXEMPT, *fundings) if exempt else fundings
+    )
+    return Allow(
+        account,
+        model,
+        situation.tier,
+        decided.rule or "",
+        quote,
+        account.plan,
+        rulebook.revision,
+        exempt,
+        tuple(fitting(rulebook.limits, situation, doubtful=True)),
+        tuple(_notices(rulebook, situation)),
+    )
 
 
-def _verdict(caller: Caller, account_type: AccountType, tier: Tier, model: Model, rulebook: Rulebook) -> Verdict:
-    traits = caller_traits(caller, account_type, tier) & rulebook.mentioned
-    return rulebook.access.decide(tier, traits, model.key)
+def situation_of(
+    caller: Caller, account: Account, model: Model, ask: Ask, rulebook: Rulebook, now: datetime
+) -> Situation:
+    """A call with everything that entries can ask about it. The account is resolved at `now`."""
+    occasion = Occasion(ask.action, ask.route, ask.units, now.astimezone(rulebook.zone))
+    return Situation(caller, account.account_type, account.tier(rulebook.payg_tier), model, occasion)
 
 
-def _denied(caller: Caller, tier: Tier, model: Model, rule: str | None, rulebook: Rulebook) -> Refusal:
-    unlocking = unlocking_tier(caller, tier, model, rulebook)
-    denying = rulebook.rules.get(rule) if rule else None
+def _denied(situation: Situation, decided: Verdict, rulebook: Rulebook) -> Refusal:
+    unlocking, model_key, rule = unlocking_tier(situation, rulebook), situation.model.key, decided.rule
+    denying = rulebook.rules.by_id[rule].content if rule else None
     if denying is not None and denying.because:
-        return model_denied(model.key, denying.because, rule, unlocking)
+        return model_denied(model_key, denying.because, rule, unlocking)
     if unlocking is not None:
-        return model_denied(model.key, f"This model requires {unlocking} tier or higher", rule, unlocking)
-    return model_denied(model.key, "No policy rule allows this model for this account", rule)
+        return model_denied(model_key, f"This model requires {unlocking} tier or higher", rule, unlocking)
+    return model_denied(model_key, "No policy rule allows this model for this account", rule)
 
 
-def unlocking_tier(caller: Caller, tier: Tier, model: Model, rulebook: Rulebook) -> Tier | None:
-    """The lowest tier above `tier` whose subscribers would pass, by the same decision; None when none would."""
-    for higher in rulebook.tiers[rulebook.rank(tier) + 1 :]:
-        if _verdict(caller, AccountType.SUBSCRIPTION, higher, model, rulebook).allowed:
+def unlocking_tier(situation: Situation, rulebook: Rulebook) -> Tier | None:
+    """The lowest tier above the caller's whose subscribers would pass, by the same decision; None when none would."""
+    for higher in rulebook.tiers[rulebook.rank(situation.tier) + 1 :]:
+        if verdict(rulebook, situation.of_subscriber(higher)).allowed:
             return higher
+    return None
+
+
+def _exempt(rulebook: Rulebook, situation: Situation) -> Exempt | None:
+    """The first exemption that is about the call."""
+    for entry in fitting(rulebook.exemptions, situation, doubtful=False, among=rulebook.exemptions.enforced):
+        return Exempt(entry.id, entry.content.fair_use)
     return None
 
 
@@ -92,3 +157,14 @@ def _fundings(account: Account, rulebook: Rulebook) -> tuple[Funding, ...]:
     if account.account_type is AccountType.PAYG:
         return (Funding.CREDITS,)
     return (Funding.QUOTA, Funding.CREDITS) if rulebook.overflow_to_credits else (Funding.QUOTA,)
+
+
+def _notices(rulebook: Rulebook, situation: Situation) -> list[Notice]:
+    """What rules and exemptions that are not enforced would have done to a call that is let through."""
+    rules, exemptions = rulebook.rules, rulebook.exemptions
+    denying = fitting(rules, situation, doubtful=True, among=rules.denies & ~rules.enforced)
+    exempting = fitting(exemptions, situation, doubtful=False, among=~exemptions.enforced)
+    return [
+        *(Notice(rule.id, rule.mode, rule.content.because or "This call would be denied") for rule in denying),
+        *(Notice(exemption.id, exemption.mode, "This call would cost nothing") for exemption in exempting),
+    ]

@@ -85,6 +85,19 @@ def quota_terms(row: Subscription) -> QuotaTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class FairUseTerms:
+    """How many calls of an account an exemption is for, in a day or month of UTC. `metric` names their count."""
+
+    metric: str
+    limit: int
+    period: Metric
+
+    def window(self, now: datetime) -> Window:
+        """Always a whole one, whatever the account's plan is: nothing is carried, so nothing can be moved by a plan."""
+        return window_at(self.period, UTC_CALENDAR, now)
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaWindow:
     """A window as it was opened, with what happened in it. Amounts are units.
 

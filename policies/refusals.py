@@ -33,6 +33,8 @@ class Reason(StrEnum):
     HEADERS_TOO_LARGE = "headers_too_large"
     EXPECTATION_FAILED = "expectation_failed"
     QUOTA_EXCEEDED = "quota_exceeded"
+    RATE_LIMITED = "rate_limited"
+    POLICY_ERROR = "policy_error"
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
     UPSTREAM_BUSY = "upstream_busy"
     UPSTREAM_BROKEN = "upstream_broken"
@@ -40,6 +42,17 @@ class Reason(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     IDENTITY_UNAVAILABLE = "identity_unavailable"
     INTERNAL = "internal_error"
+
+
+@dataclass(frozen=True, slots=True)
+class RateState:
+    """A limit that was not kept, for its headers. `window_s` is None for a limit on calls at the same time."""
+
+    limit: str
+    calls: int
+    window_s: int | None
+    left: int
+    wait_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,7 @@ class Refusal:
     fields: Mapping[str, object] = field(default_factory=dict)
     retry_at: datetime | None = None
     retry_after_s: int | None = None
+    rate: RateState | None = None
 
 
 def invalid_request(error: str, name: str | None = None, hint: str | None = None) -> Refusal:
@@ -98,6 +112,22 @@ def model_denied(model_key: str, reason: str, rule: str | None = None, required_
         fields["requiredTier"] = required_tier
     hint = f"Subscribe to a plan of the {required_tier} tier." if required_tier else None
     return Refusal(Reason.MODEL_DENIED, "Model access denied", hint, fields | {"modelKey": model_key, "rule": rule})
+
+
+def rate_limited(message: str, state: RateState) -> Refusal:
+    return Refusal(
+        Reason.RATE_LIMITED,
+        "Rate limit exceeded",
+        f"Try again in {state.wait_s} s.",
+        {"message": message, "retryAfter": state.wait_s, "limit": state.limit},
+        retry_after_s=state.wait_s,
+        rate=state,
+    )
+
+
+def policy_error() -> Refusal:
+    """The policy could not be evaluated, which is never a reason to let a call through."""
+    return Refusal(Reason.POLICY_ERROR, "The policy could not be evaluated", "Report the request id to the operator.")
 
 
 def account_frozen() -> Refusal:

@@ -8,30 +8,55 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import tzinfo
+from typing import Generic, TypeVar
 
-from policies.access import Access, Grant
-from policies.document import AT_LEAST_MODEL, AtLeast, ModelAttributes, PolicyFile, Rule, Who
-from policies.patterns import is_literal, matches
-from policies.selection import condition, selector, traits_of
-from policies.terms import Catalogue, Model, Tier
+from policies.access import Authority, Grant
+from policies.checks import Files, Ground, Problem, Settled, Zones, check, only, only_utc
+from policies.conditions import When, parse
+from policies.document import Exemption, Limit, PolicyFile, Rule
+from policies.doubts import doubts
+from policies.scope import AT_LEAST_MODEL, AtLeast, Mode, Who
+from policies.selection import condition, occasion, selector
+from policies.table import Table
+from policies.terms import Catalogue, MeteredRoute, Tier
 
 DEFAULT_TIERS = ("free", "basic", "pro", "enterprise")
 
 DEFAULT_RULES = (Rule(id="tier-models", allow="use", who=Who.model_validate({"tier": [AT_LEAST_MODEL]})),)
 """In force without policy files: the tier ladder, with pay-as-you-go at the free tier."""
 
+Content = TypeVar("Content", Rule, Exemption, Limit)
+
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """One finding about a document, located by the path of keys and indices inside its file."""
+class Entry(Generic[Content]):
+    """A rule, an exemption or a limit, with its condition compiled and its mode settled."""
 
-    file: str
-    path: tuple[str | int, ...]
-    code: str
-    message: str
-    candidates: tuple[str, ...] = ()
-    """Names that exist where an unknown one was found; the reader may suggest the nearest."""
+    content: Content
+    when: When | None
+    mode: Mode
+
+    @property
+    def id(self) -> str:
+        return self.content.id
+
+    @property
+    def enforced(self) -> bool:
+        return self.mode is Mode.ENFORCE
+
+
+@dataclass(frozen=True, slots=True)
+class Section(Generic[Content]):
+    """Entries of one kind with their table; `enforced`, `allows` and `denies` are sets as the table has them."""
+
+    entries: tuple[Entry[Content], ...]
+    by_id: Mapping[str, Entry[Content]]
+    table: Table
+    enforced: int
+    allows: int = 0
+    denies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,164 +67,113 @@ class Rulebook:
     tiers: tuple[Tier, ...]
     payg_tier: Tier
     overflow_to_credits: bool
-    rules: Mapping[str, Rule]
-    mentioned: frozenset[str]
-    """The traits that rules mention; all others make no difference and are not looked at."""
-    access: Access
+    zone: tzinfo
+    rules: Section[Rule]
+    exemptions: Section[Exemption]
+    limits: Section[Limit]
+    authority: Authority
     catalogue: Catalogue
+    routes: tuple[MeteredRoute, ...]
+    doubts: tuple[Problem, ...] = ()
 
     def rank(self, tier: Tier) -> int:
         """The place on the ladder. A tier that it has lost, of a plan no longer on sale, is below all others."""
         return self.tiers.index(tier) if tier in self.tiers else -1
 
 
-Files = Sequence[tuple[str, PolicyFile]]
+def compile_rulebook(
+    files: Files, catalogue: Catalogue, routes: Sequence[MeteredRoute] | None = None, zones: Zones = only_utc
+) -> Rulebook | list[Problem]:
+    """The rulebook of `files`, named and in order, over `catalogue`; or everything that is wrong with them.
 
-
-def compile_rulebook(files: Files, catalogue: Catalogue) -> Rulebook | list[Problem]:
-    """The rulebook of `files`, named and in order, over `catalogue`; or everything that is wrong with them."""
-    problems: list[Problem] = []
-    tiers = tuple(Tier(name) for name in _only(files, "tiers", problems) or DEFAULT_TIERS)
-    payg = _only(files, "payg", problems)
-    subscription = _only(files, "subscription", problems)
-    rules = _rules(files, problems)
-    payg_tier = Tier(payg.tier) if payg else tiers[0]
-    if payg_tier not in tiers:
-        problems.append(_unknown(_file_of(files, "payg"), ("payg", "tier"), "tier", payg_tier, tiers))
-    problems += _catalogue_problems(files, tiers, catalogue)
-    for file, path, rule in rules:
-        problems += [
-            Problem(file, (*path, *where), code, message, candidates)
-            for where, code, message, candidates in _rule_problems(rule, tiers, catalogue)
-        ]
+    Without `routes`, names of routes, actions and units are not checked. `zones` finds time zones by their names: their
+    rules are facts from outside.
+    """
+    ground = Ground(catalogue, None if routes is None else tuple(routes))
+    settled = _settle(files, zones)
+    problems = check(files, settled, ground)
     if problems:
         return problems
-    chosen = [rule for _, _, rule in rules] or list(DEFAULT_RULES)
-    if not any(rule.allow for rule in chosen):
-        return [
-            Problem(files[0][0], ("rules",), "nothing-allowed", "no rule allows anything: add an `allow: use` rule")
-        ]
-    grants = [grant for rule in chosen for grant in _grants(rule, tiers)]
+    rules = [_entry(rule, file, ground) for _, file in files for rule in file.rules]
+    rules = rules or [Entry(rule, None, Mode.ENFORCE) for rule in DEFAULT_RULES]
+    exemptions = [_entry(exemption, file, ground) for _, file in files for exemption in file.exemptions]
+    limits = [_entry(limit, file, ground) for _, file in files for limit in file.limits]
+    enforced = [entry for entry in rules if entry.enforced]
+    grants = [grant for entry in enforced for grant in _grants(entry, settled.tiers)]
     return Rulebook(
         revision=_revision(files, catalogue),
-        tiers=tiers,
-        payg_tier=payg_tier,
-        overflow_to_credits=bool(subscription) and subscription.overflow == "credits",
-        rules={rule.id: rule for rule in chosen},
-        mentioned=frozenset().union(*(traits_of(rule.who, tiers) for rule in chosen)),
-        access=Access(grants, tiers, catalogue.models),
+        tiers=settled.tiers,
+        payg_tier=settled.payg_tier,
+        overflow_to_credits=settled.overflow_to_credits,
+        zone=settled.zone,
+        rules=_section(rules, settled.tiers, catalogue),
+        exemptions=_section(exemptions, settled.tiers, catalogue),
+        limits=_section(limits, settled.tiers, catalogue),
+        authority=Authority(grants, settled.tiers, catalogue.models),
         catalogue=catalogue,
+        routes=ground.routes or (),
+        doubts=tuple(doubts(files, settled, ground)),
     )
 
 
-def _only(files: Files, key: str, problems: list[Problem]):  # type: ignore[no-untyped-def]
-    """The one value of a setting that may be said in one file only."""
-    said = [(name, getattr(file, key)) for name, file in files if getattr(file, key) is not None]
-    problems += [
-        Problem(name, (key,), "said-twice", f"`{key}` is said in {said[0][0]} already; say it once")
-        for name, _ in said[1:]
-    ]
-    return said[0][1] if said else None
+def _settle(files: Files, zones: Zones) -> Settled:
+    tiers = tuple(Tier(name) for name in only(files, "tiers") or DEFAULT_TIERS)
+    payg, subscription = only(files, "payg"), only(files, "subscription")
+    return Settled(
+        tiers=tiers,
+        payg_tier=Tier(payg.tier) if payg else tiers[0],
+        overflow_to_credits=bool(subscription) and subscription.overflow == "credits",
+        zone_name=only(files, "timezone") or "UTC",
+        zones=zones,
+    )
 
 
-def _file_of(files: Files, key: str) -> str:
-    return next((name for name, file in files if getattr(file, key) is not None), "")
+def _entry(content: Content, file: PolicyFile, ground: Ground) -> Entry[Content]:
+    when = None if content.when is None else parse(content.when, ground.unit_names)
+    return Entry(content, when, content.mode or file.mode)
 
 
-def _rules(files: Files, problems: list[Problem]) -> list[tuple[str, tuple[str | int, ...], Rule]]:
-    found: list[tuple[str, tuple[str | int, ...], Rule]] = []
-    seen: dict[str, str] = {}
-    for name, file in files:
-        for index, rule in enumerate(file.rules):
-            if rule.id in seen:
-                message = f"rule id {rule.id!r} is used in {seen[rule.id]} already; every rule has its own"
-                problems.append(Problem(name, ("rules", index, "id"), "duplicate-rule", message))
-            seen.setdefault(rule.id, name)
-            found.append((name, ("rules", index), rule))
-    return found
+def _section(entries: Sequence[Entry[Content]], tiers: Sequence[Tier], catalogue: Catalogue) -> Section[Content]:
+    rules = [entry.content if isinstance(entry.content, Rule) else None for entry in entries]
+    return Section(
+        tuple(entries),
+        {entry.id: entry for entry in entries},
+        Table([entry.content for entry in entries], tiers, catalogue.models),
+        enforced=_set_of(entry.enforced for entry in entries),
+        allows=_set_of(rule is not None and rule.allow is not None for rule in rules),
+        denies=_set_of(rule is not None and rule.deny is not None for rule in rules),
+    )
 
 
-def _catalogue_problems(files: Files, tiers: Sequence[Tier], catalogue: Catalogue) -> Iterable[Problem]:
-    """A model or plan of a tier that the ladder does not have could never be reached."""
-    file = _file_of(files, "tiers")
-    for model in catalogue.models.values():
-        if model.tier not in tiers:
-            message = f"model {model.key} is of tier {model.tier!r}, which `tiers` does not have"
-            yield Problem(file, ("tiers",), "unknown-tier", message, tuple(tiers))
-    for plan in catalogue.plans:
-        if plan.active and plan.tier not in tiers:
-            message = f"plan {plan.plan_id} is of tier {plan.tier!r}, which `tiers` does not have"
-            yield Problem(file, ("tiers",), "unknown-tier", message, tuple(tiers))
+def _set_of(flags: Iterable[bool]) -> int:
+    return sum(1 << number for number, flag in enumerate(flags) if flag)
 
 
-def _unknown(file: str, path: tuple[str | int, ...], kind: str, name: str, known: Iterable[str]) -> Problem:
-    return Problem(file, path, f"unknown-{kind}", f"unknown {kind} {name!r}", tuple(known))
-
-
-_Finding = tuple[tuple[str | int, ...], str, str, tuple[str, ...]]
-
-
-def _rule_problems(rule: Rule, tiers: Sequence[Tier], catalogue: Catalogue) -> Iterable[_Finding]:
-    yield from _who_problems(rule.who, ("who",), tiers)
-    for index, app in enumerate(rule.app or ()):
-        if app not in catalogue.apps:
-            yield ("app", index), "unknown-app", f"unknown app {app!r}", tuple(catalogue.apps)
-    if isinstance(rule.model, list):
-        yield from _pattern_problems(rule.model, catalogue)
-    elif isinstance(rule.model, ModelAttributes):
-        yield from _attribute_problems(rule.model, tiers, catalogue.models.values())
-
-
-def _who_problems(who: Who, path: tuple[str | int, ...], tiers: Sequence[Tier]) -> Iterable[_Finding]:
-    if isinstance(who.tier, AtLeast):
-        named: list[tuple[tuple[str | int, ...], str]] = [((*path, "tier", "at_least"), who.tier.at_least)]
-    else:
-        named = [((*path, "tier", index), name) for index, name in enumerate(who.tier or ()) if name != AT_LEAST_MODEL]
-    for where, name in named:
-        if name not in tiers:
-            ladder = (AT_LEAST_MODEL,) if path == ("who",) and not isinstance(who.tier, AtLeast) else ()
-            yield where, "unknown-tier", f"unknown tier {name!r}", (*tiers, *ladder)
-    if who.not_ is not None:
-        yield from _who_problems(who.not_, (*path, "not"), tiers)
-
-
-def _pattern_problems(patterns: Sequence[str], catalogue: Catalogue) -> Iterable[_Finding]:
-    for index, pattern in enumerate(patterns):
-        if not any(matches(key, pattern) for key in catalogue.models):
-            what = "unknown model" if is_literal(pattern) else "no model of the catalogue fits"
-            yield ("model", index), "unknown-model", f"{what} {pattern!r}", tuple(catalogue.models)
-
-
-def _attribute_problems(wanted: ModelAttributes, tiers: Sequence[Tier], models: Iterable[Model]) -> Iterable[_Finding]:
-    models = list(models)
-    for index, tier in enumerate(wanted.tier or ()):
-        if tier not in tiers:
-            yield ("model", "tier", index), "unknown-tier", f"unknown tier {tier!r}", tuple(tiers)
-    providers = {model.provider for model in models}
-    for index, provider in enumerate(wanted.provider or ()):
-        if provider not in providers:
-            yield ("model", "provider", index), "unknown-provider", f"unknown provider {provider!r}", tuple(providers)
-    capabilities = {name for model in models for name in model.capabilities}
-    for index, name in enumerate(wanted.capability or ()):
-        if name not in capabilities:
-            message = f"no model has the capability {name!r}"
-            yield ("model", "capability", index), "unknown-capability", message, tuple(capabilities)
-
-
-def _grants(rule: Rule, tiers: Sequence[Tier]) -> Iterable[Grant]:
+def _grants(entry: Entry[Rule], tiers: Sequence[Tier]) -> Iterable[Grant]:
     """The Casbin rows of a rule: one for each tier that it names."""
-    who, tier = condition(rule.who, tiers), rule.who.tier
-    if isinstance(tier, AtLeast):
-        yield Grant(rule.id, rule.allow is not None, Tier(tier.at_least), False, who, selector(rule))
-    elif tier is None:
-        yield Grant(rule.id, rule.allow is not None, tiers[0], False, who, selector(rule))
+    rule = entry.content
+    lowest = Grant(
+        rule=rule.id,
+        allow=rule.allow is not None,
+        tier=tiers[0],
+        exact=False,
+        who=condition(rule.who, tiers),
+        what=selector(rule),
+        occasion=occasion(rule),
+        when=entry.when.text if entry.when is not None else None,
+    )
+    tier = rule.who.tier
+    if tier is None:
+        yield lowest
+    elif isinstance(tier, AtLeast):
+        yield replace(lowest, tier=Tier(tier.at_least))
     else:
         for name in tier:
             if name == AT_LEAST_MODEL:
                 for step in tiers:
-                    yield Grant(rule.id, rule.allow is not None, step, False, who, selector(rule, only_tier=step))
+                    yield replace(lowest, tier=step, what=selector(rule, only_tier=step))
             else:
-                yield Grant(rule.id, rule.allow is not None, Tier(name), True, who, selector(rule))
+                yield replace(lowest, tier=Tier(name), exact=True)
 
 
 def _revision(files: Files, catalogue: Catalogue) -> str:

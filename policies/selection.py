@@ -1,39 +1,48 @@
-"""The two halves of a rule as predicates: which callers it is about, and which models.
+"""The parts of an entry as predicates with a text each: which callers, which models, on which occasions.
 
-Traits are texts of the form `kind=value`, for example `tag=beta_tester`. A caller's traits are cut down to those that
-rules mention, so that there are as many kinds of callers as a policy tells apart, however many users there are.
+Casbin's rows are made of them, and so are the sentences of explanations. Traits are texts of the form `kind=value`, for
+example `tag=beta_tester`. How a call is decided quickly is another matter (`table`), and has to come to the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from policies.access import Condition, Selector
+from policies.access import Condition, Occasion, Selector
 from policies.callers import Caller
-from policies.document import AtLeast, ModelAttributes, Rule, Who
 from policies.patterns import matches
-from policies.terms import AccountType, Model, Tier
+from policies.scope import AtLeast, ModelAttributes, Scope, Who
+from policies.terms import AccountKind, AccountType, Model, Tier
 
 
-def caller_traits(caller: Caller, account_type: AccountType, tier: Tier) -> frozenset[str]:
-    """Everything a rule can ask about a caller."""
-    return frozenset(
-        (
-            f"tier={tier}",
-            f"account_type={account_type}",
-            f"user={caller.user_id}",
-            f"credential={caller.credential}",
-            *(f"tag={tag}" for tag in caller.account.tags),
-        )
+def values_of(caller: Caller, account_type: AccountType) -> tuple[tuple[str, Iterable[str]], ...]:
+    """Everything that an entry can ask about a caller, its tier aside, by kind."""
+    account = caller.account
+    return (
+        ("account_type", (account_type,)),
+        ("tag", account.tags),
+        ("role", caller.roles),
+        ("team", (str(account.account_id),) if account.kind is AccountKind.TEAM else ()),
+        ("user", (caller.user_id,)),
+        ("credential", (caller.credential,)),
     )
 
 
-def traits_of(who: Who, tiers: Sequence[Tier]) -> frozenset[str]:
-    """The traits that decide whether `who` fits a caller. Its tiers are left to Casbin's role graph."""
-    wanted = [value for group in _groups(who) for value in group]
-    if who.not_ is not None:
-        wanted += [value for group in _refused_groups(who.not_, tiers) for value in group]
-    return frozenset(wanted)
+def asked_of(who: Who) -> tuple[tuple[str, Sequence[str] | None], ...]:
+    """What an entry asks about callers, their tier aside, by kind: alternatives, or None where it does not ask."""
+    return (
+        ("account_type", who.account_type),
+        ("tag", who.tag),
+        ("role", who.role),
+        ("team", who.team),
+        ("user", who.user),
+        ("credential", who.credential),
+    )
+
+
+def traits_of(values: Iterable[tuple[str, Iterable[str]]], tier: Tier) -> frozenset[str]:
+    """The traits of a caller with these values."""
+    return frozenset((f"tier={tier}", *(f"{kind}={value}" for kind, found in values for value in found)))
 
 
 def condition(who: Who, tiers: Sequence[Tier]) -> Condition:
@@ -52,14 +61,8 @@ def condition(who: Who, tiers: Sequence[Tier]) -> Condition:
 
 
 def _groups(who: Who) -> list[list[str]]:
-    """One list of alternatives for each field that is given."""
-    fields: tuple[tuple[str, Iterable[str] | None], ...] = (
-        ("account_type", who.account_type),
-        ("tag", who.tag),
-        ("user", who.user),
-        ("credential", who.credential),
-    )
-    return [[f"{kind}={value}" for value in values] for kind, values in fields if values is not None]
+    """One list of alternatives for each kind that is asked about."""
+    return [[f"{kind}={value}" for value in values] for kind, values in asked_of(who) if values is not None]
 
 
 def _refused_groups(who: Who, tiers: Sequence[Tier]) -> list[list[str]]:
@@ -70,21 +73,34 @@ def _refused_groups(who: Who, tiers: Sequence[Tier]) -> list[list[str]]:
     return [[f"tier={name}" for name in names], *_groups(who)]
 
 
-def selector(rule: Rule, only_tier: Tier | None = None) -> Selector:
-    """The models that a rule is about, of one tier only where the ladder is being drawn.
+def occasion(scope: Scope) -> Occasion:
+    """The actions and routes that an entry is about."""
+    asked = [
+        (kind, values) for kind, values in (("action", scope.action), ("route", scope.route)) if values is not None
+    ]
+    text = " and ".join(f"{kind}={'|'.join(values)}" for kind, values in asked)
+
+    def fits(action: str, route: str) -> bool:
+        return (scope.action is None or action in scope.action) and (scope.route is None or route in scope.route)
+
+    return Occasion(text or "any request", fits)
+
+
+def selector(scope: Scope, only_tier: Tier | None = None) -> Selector:
+    """The models that an entry is about, of one tier only where the ladder is being drawn.
 
     The text stands for the choice in Casbin's rows: no name or pattern may hold `|`, so that no two choices share it.
     """
     parts: list[tuple[str, Callable[[Model], bool]]] = []
-    if rule.app is not None:
-        apps = frozenset(rule.app)
-        parts.append((f"app={'|'.join(rule.app)}", lambda model: model.app in apps))
-    if isinstance(rule.model, list):
-        patterns = tuple(rule.model)
+    if scope.app is not None:
+        apps = frozenset(scope.app)
+        parts.append((f"app={'|'.join(scope.app)}", lambda model: model.app in apps))
+    if isinstance(scope.model, list):
+        patterns = tuple(scope.model)
         named = f"model={'|'.join(patterns)}"
         parts.append((named, lambda model: any(matches(model.key, pattern) for pattern in patterns)))
-    elif isinstance(rule.model, ModelAttributes):
-        parts += _attributes(rule.model)
+    elif isinstance(scope.model, ModelAttributes):
+        parts += _attributes(scope.model)
     if only_tier is not None:
         parts.append((f"tier={only_tier}", lambda model: model.tier == only_tier))
     tests = tuple(test for _, test in parts)

@@ -217,3 +217,22 @@ class Credential(StrEnum):
     JWT = "jwt"
     API_KEY = "api_key"
     OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRange:
+    """What a route accepts of a unit, both ends included. One that is `optional` may be absent from a request."""
+
+    least: Decimal
+    most: Decimal
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MeteredRoute:
+    """What a policy has to know of a route: its names, and the units that it reads from requests."""
+
+    route_id: str
+    action: str
+    app: str
+    units: Mapping[str, UnitRange] = field(default_factory=dict)

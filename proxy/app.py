@@ -25,9 +25,12 @@ from config.settings import FareboxSettings, LoadedSettings
 from policies.spending import order_of
 from policies.terms import Catalogue
 from proxy.admin.app import build_admin
+from proxy.candidate import Candidate
+from proxy.decision_log import DecisionLog
 from proxy.identity import jwks, keys
 from proxy.identity.identifier import Identifier
 from proxy.identity.jwt import Issuer
+from proxy.limiting import Limiter, OwnLimiter, SharedLimiter
 from proxy.listening import PublicServer
 from proxy.management.api import Management
 from proxy.management.endpoints import findings_of
@@ -35,13 +38,14 @@ from proxy.metrics import Metrics
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.routing import Routes
 from proxy.pipeline.serve import Pipeline
+from proxy.policy_reading import metered_routes
 from proxy.rulebooks import Rulebooks
 from proxy.services import Services
 from proxy.upstream import trust
 from proxy.upstream.client import Upstream
 from proxy.upstream.collector import UpstreamCollector
-from proxy.watching import watch
-from store import catalogue
+from proxy.watching import keep_first, watch
+from store import catalogue, policy_history
 from store.opening import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -108,6 +112,7 @@ async def farebox(
         store = await stack.enter_async_context(open_store(settings.database_url, clock, spend_order=order))
         issuers = await stack.enter_async_context(jwks.open_issuers(settings, clock))
         services = await _services(settings, store, issuers, clock)
+        stack.push_async_callback(services.limiter.close)
         registry = CollectorRegistry()
         metrics = Metrics(registry)
         upstreams = {
@@ -116,21 +121,32 @@ async def farebox(
         }
         registry.register(UpstreamCollector(upstreams.values()))
         management = Management(services)
-        pipeline = Pipeline(services, Routes(settings.values.routes, upstreams), management, Recorder(metrics))
+        candidate = Candidate(settings.candidate_folder, metered_routes(settings.values.routes), metrics)
+        candidate.look(services.rulebooks.current.catalogue)
+        decisions = DecisionLog(settings, store, metrics, candidate)
+        await stack.enter_async_context(decisions.writing())
+        routes = Routes(settings.values.routes, upstreams)
+        pipeline = Pipeline(services, routes, management, Recorder(metrics), decisions)
         stack.push_async_callback(pipeline.close)
         await store.ledger.expire_overdue(await store.database.read(store.database.now))
         await stack.enter_async_context(_serving(pipeline, settings.values, public))
         if admin is not None:
             await stack.enter_async_context(_serving_admin(build_admin(services, metrics), admin))
-        watcher = asyncio.create_task(watch(services), name="watcher")
+        watcher = asyncio.create_task(watch(services, candidate), name="watcher")
         stack.callback(watcher.cancel)
         yield Farebox(services, _address(public), _address(admin) if admin is not None else None)
 
 
 async def _services(settings: LoadedSettings, store: Store, issuers: Sequence[Issuer], clock: Clock) -> Services:
     for_sale: Catalogue = await store.database.read(catalogue.load)
-    rulebooks = Rulebooks(settings.policies_folder, for_sale, clock())
-    return Services(settings, store, rulebooks, Identifier(settings.values, issuers, store, clock), clock)
+    routes = metered_routes(settings.values.routes)
+    stored = await store.database.read(policy_history.latest)
+    rulebooks = Rulebooks(settings.policies_folder, for_sale, clock(), routes, stored)
+    limiter: Limiter = SharedLimiter(store.database) if settings.values.counters == "database" else OwnLimiter()
+    identifier = Identifier(settings.values, issuers, store, clock)
+    services = Services(settings, store, rulebooks, identifier, clock, limiter)
+    await keep_first(services, stored)
+    return services
 
 
 @asynccontextmanager
@@ -153,6 +169,7 @@ async def _serving(pipeline: Pipeline, settings: FareboxSettings, listener: sock
     try:
         yield
     finally:
+        pipeline.leave()
         await runner.cleanup()
 
 

@@ -10,10 +10,11 @@ import asyncio
 import json
 import os
 import secrets
+import shlex
 import shutil
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -54,7 +55,7 @@ async def run(folder: Path) -> None:
             await load_demo(store)
 
         def announce(running: Farebox) -> None:
-            print(welcome(f"http://{running.public}", environment["JWT_SECRET"], folder), flush=True)
+            print(welcome(f"http://{running.public}", {**environment, "BACKEND_URL": backend_url}, folder), flush=True)
 
         await serve_settings(settings, ServeOptions(folder / "farebox.yaml"), announce)
 
@@ -106,7 +107,7 @@ def token(user_id: str, secret: str) -> str:
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
-def welcome(url: str, secret: str, folder: Path) -> str:
+def welcome(url: str, environment: Mapping[str, str], folder: Path) -> str:
     """What is printed when everything runs."""
     lines = [
         f"Farebox runs on {url}, in front of the sample backend. Stop it with Ctrl-C.",
@@ -114,7 +115,7 @@ def welcome(url: str, secret: str, folder: Path) -> str:
         "",
         "Copy these into another terminal first:",
         "",
-        *exports(url, secret),
+        *exports(url, environment, folder),
         "",
         "Then try, in this order:",
     ]
@@ -123,10 +124,20 @@ def welcome(url: str, secret: str, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def exports(url: str, secret: str) -> list[str]:
-    """The variables that the lines use: the address, and a token for each way of paying."""
-    payg, subscriber = token("demo-payg", secret), token("demo-subscriber", secret)
-    return [f"export FAREBOX={url}", f"export PAYG={payg}", f"export SUBSCRIBER={subscriber}"]
+def exports(url: str, environment: Mapping[str, str], folder: Path) -> list[str]:
+    """The variables that the lines use: the address, a token for each way of paying, and what the command line needs to
+    work on the running demo. Its secrets were made for it, and open nothing else.
+    """
+    secret = environment["JWT_SECRET"]
+    values = {
+        "FAREBOX": url,
+        "PAYG": token("demo-payg", secret),
+        "SUBSCRIBER": token("demo-subscriber", secret),
+        "FAREBOX_CONFIG": shlex.quote(str(folder.absolute() / "farebox.yaml")),
+        **environment,
+        "PATH": f'{shlex.quote(str(Path(sys.executable).parent))}:"$PATH"',
+    }
+    return [f"export {name}={value}" for name, value in values.items()]
 
 
 def _curl(path: str, who: str, body: dict[str, object] | None = None, options: str = "-si") -> str:
@@ -212,4 +223,10 @@ LINES = (
         _curl("/api/models/available", "PAYG", options="-s"),
         '"requiredTier"',
     ),
+    Line(
+        "For operators: why a user may not use a model, rule by rule.",
+        "farebox policy explain demo-payg video-generator:veo3",
+        "requires enterprise tier",
+    ),
+    Line("What was refused, and by which rule.", "farebox decisions tail --refused --limit 5", "quota_exceeded"),
 )

@@ -1,11 +1,12 @@
 """Refusals as HTTP: the only file that knows which status a reason has.
 
     400 invalid_request                          401 unauthorized        402 insufficient_credits
-    403 model_denied, account_frozen, forbidden  404 no_route, not_found 405 method_not_allowed
-    409 conflict                                 413 request_too_large   417 expectation_failed
-    429 quota_exceeded                           431 headers_too_large   500 internal_error
-    502 upstream_unreachable, upstream_broken    504 upstream_timeout
-    503 store_unavailable, identity_unavailable, upstream_busy
+    403 model_denied, account_frozen, forbidden, policy_error
+    404 no_route, not_found                      405 method_not_allowed  409 conflict
+    413 request_too_large                        417 expectation_failed  429 quota_exceeded, rate_limited
+    431 headers_too_large                        500 internal_error
+    502 upstream_unreachable, upstream_broken    503 store_unavailable, identity_unavailable, upstream_busy
+    504 upstream_timeout
 
 Bodies keep the fields of the origin system first and add `code`, `request_id` and `hint`. A route may ask for the
 error object of the OpenAI API, or for RFC 9457 problem details, instead.
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from policies.refusals import Reason, Refusal
+from policies.refusals import RateState, Reason, Refusal
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """CONNECT asks for a tunnel and TRACE echoes credentials; neither has a place here (RFC 9110 §9.3.6, §9.3.8)."""
@@ -33,6 +34,7 @@ STATUS: dict[Reason, int] = {
     Reason.MODEL_DENIED: 403,
     Reason.ACCOUNT_FROZEN: 403,
     Reason.FORBIDDEN: 403,
+    Reason.POLICY_ERROR: 403,
     Reason.NO_ROUTE: 404,
     Reason.NOT_FOUND: 404,
     Reason.METHOD_NOT_ALLOWED: 405,
@@ -40,6 +42,7 @@ STATUS: dict[Reason, int] = {
     Reason.TOO_LARGE: 413,
     Reason.EXPECTATION_FAILED: 417,
     Reason.QUOTA_EXCEEDED: 429,
+    Reason.RATE_LIMITED: 429,
     Reason.HEADERS_TOO_LARGE: 431,
     Reason.INTERNAL: 500,
     Reason.UPSTREAM_UNREACHABLE: 502,
@@ -82,7 +85,18 @@ def answer_to(refusal: Refusal, request_id: str, now: datetime, shape: ErrorShap
     retry_after = _retry_after_s(refusal, now)
     if retry_after is not None:
         headers.append(("Retry-After", str(retry_after)))
+    if refusal.rate is not None:
+        headers += _rate_headers(refusal.rate)
     return Answer(status, tuple(headers), json.dumps(body, ensure_ascii=False).encode())
+
+
+def _rate_headers(rate: RateState) -> list[tuple[str, str]]:
+    """The limit and its state, as draft-ietf-httpapi-ratelimit-headers-10 has them (sections 3 and 4)."""
+    window = ';qu="concurrent-requests"' if rate.window_s is None else f";w={rate.window_s}"
+    return [
+        ("RateLimit-Policy", f'"{rate.limit}";q={rate.calls}{window}'),
+        ("RateLimit", f'"{rate.limit}";r={rate.left};t={rate.wait_s}'),
+    ]
 
 
 def _retry_after_s(refusal: Refusal, now: datetime) -> int | None:

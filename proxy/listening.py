@@ -1,11 +1,13 @@
 """The public listener: aiohttp's server, with Farebox's own words for requests that its parser refuses.
 
 Left to itself aiohttp answers such a request with a page that repeats the bad line, which may hold a credential, and
-writes a stack trace for each into the log.
+writes a stack trace for each into the log. And once it stops it drops whatever clients still send, so that no upload
+that is under way could come to its end.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +16,9 @@ from aiohttp.http_exceptions import LineTooLong
 from policies.refusals import Reason, Refusal, invalid_request
 from proxy.pipeline.relay import Relayed
 from proxy.pipeline.serve import Pipeline
+
+CUT_S = 1
+"""How long a request may take to notice that it is cut; aiohttp grants it twice."""
 
 
 class PublicServer(web.Server):
@@ -26,6 +31,12 @@ class PublicServer(web.Server):
     def __call__(self) -> web.RequestHandler:
         return _Handler(self._pipeline, self, loop=self._loop, **self._kwargs)
 
+    def pre_shutdown(self) -> None:
+        """Nobody is let in any more: connections without a request end."""
+        for connection in self.connections:
+            if not connection._request_in_progress:
+                connection.close()
+
 
 class _Handler(web.RequestHandler):
     """One connection."""
@@ -35,6 +46,17 @@ class _Handler(web.RequestHandler):
     def __init__(self, pipeline: Pipeline, server: PublicServer, **options: Any) -> None:
         super().__init__(server, **options)
         self._pipeline = pipeline
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp calls it with one
+        """End the connection: after the request that is running, if that ends within `timeout` seconds."""
+        if self._request_in_progress:
+            self._handler_waiter = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._handler_waiter
+            except TimeoutError:
+                self._handler_waiter = None
+        await super().shutdown(CUT_S)
 
     def handle_error(
         self,

@@ -45,6 +45,23 @@ class Metrics:
             buckets=_RESERVE_SECONDS,
             registry=registry,
         )
+        self._notices = Counter(
+            "farebox_policy_notices",
+            "Calls that an entry of the policy in mode warn or audit would have stopped or changed.",
+            ("rule", "mode"),
+            registry=registry,
+        )
+        self._dropped = Counter(
+            "farebox_decisions_dropped",
+            "Decisions that were not written down, because too many waited or the store could not answer.",
+            registry=registry,
+        )
+        self._candidate = Counter(
+            "farebox_candidate_decisions",
+            "Calls that the candidate policy was asked about, by how its decision differs.",
+            ("decision",),
+            registry=registry,
+        )
         self._streams = Gauge(
             "farebox_open_streams", "Answers and WebSockets that are being relayed at this moment.", registry=registry
         )
@@ -71,6 +88,15 @@ class Metrics:
             counter = self._requests.labels(route_id or NO_ROUTE, outcome, f"{status // 100}xx")
             self._found[key] = counter
         counter.inc()
+
+    def noticed(self, rule: str, mode: str) -> None:
+        self._notices.labels(rule, mode).inc()
+
+    def decision_dropped(self, count: int = 1) -> None:
+        self._dropped.inc(count)
+
+    def candidate(self, decision: str) -> None:
+        self._candidate.labels(decision).inc()
 
     def upstream_answered(self, route_id: str, seconds: float) -> None:
         histogram = self._upstream_found.get(route_id)

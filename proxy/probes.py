@@ -65,5 +65,6 @@ def policy_status(services: Services) -> dict[str, object]:
         "revision": status.revision,
         "loaded_at": iso(status.loaded_at),
         "using_last_good": status.using_last_good,
+        "rolled_back": status.rolled_back,
         "findings": [finding.as_json() for finding in status.findings],
     }

@@ -3,88 +3,150 @@
 A bad file changes nothing: the last good policy stays in force, and what is wrong is kept for the log, `/readyz`
 and the metrics. The catalogue may change beside it: what is switched off is off, whatever is being edited. A request
 holds one rulebook from its evaluation to its record.
+
+What was put in force is kept in the store as well. There a process that starts with a bad file finds the last good
+policy, and a rollback the text of an earlier one: it stands in for exactly the files that were on disk then, so that
+the next save counts again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from config.documents import read_document
-from config.findings import Finding, InvalidDocument, did_you_mean
-from config.yaml_source import YamlSource
-from policies.document import PolicyFile
-from policies.rulebook import Problem, Rulebook, compile_rulebook
+from config.findings import Finding, InvalidDocument
+from policies.rulebook import Rulebook
 from policies.terms import Catalogue
+from proxy.policy_reading import Policy, Routes, compiled, doubts_of, fingerprint, kept_policy, read_policy
+from store.policy_history import StoredPolicy
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RulebookStatus:
-    """For operators: what is in force, since when, and what stands in the way of what is on disk."""
+    """For operators: what is in force, since when, and what stands in the way of what is on disk.
+
+    `rolled_back` tells that an earlier policy stands in for the files on disk.
+    """
 
     revision: str
     loaded_at: datetime
     using_last_good: bool
     findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The files of a policy, each of which is valid in itself, with where they were read from."""
-
-    files: tuple[tuple[str, PolicyFile], ...]
-    sources: Mapping[str, YamlSource]
+    rolled_back: bool = False
 
 
 class Rulebooks:
     """Holds the current rulebook. `current` is one attribute read; `reload` is called by the watcher."""
 
-    def __init__(self, folder: Path | None, catalogue: Catalogue, now: datetime) -> None:
-        """Raises InvalidDocument when there is no valid policy: nothing may be forwarded without one."""
+    def __init__(
+        self,
+        folder: Path | None,
+        catalogue: Catalogue,
+        now: datetime,
+        routes: Routes | None = None,
+        stored: StoredPolicy | None = None,
+    ) -> None:
+        """`stored` is what was in force last. Raises InvalidDocument when there is no valid policy, neither on disk nor
+        in the store: nothing may be forwarded without one.
+        """
         self._folder = folder
-        self._fingerprint = fingerprint(folder)
-        self._policy = read_policy(folder)
+        self._routes = routes
+        self._fingerprint = self._seen = fingerprint(folder)
         self._catalogue_revision = catalogue.revision
-        self.current: Rulebook = compiled(self._policy, catalogue)
+        self._stored_number = stored.number if stored is not None else 0
         self._loaded_at = now
         self._findings: tuple[Finding, ...] = ()
+        self._rolled_back = self._overrules(stored)
+        try:
+            self._policy = self._wanted(stored)
+            self.current: Rulebook = compiled(self._policy, catalogue, routes)
+        except InvalidDocument as error:
+            if stored is None:
+                raise
+            # Should the one in the store not fit either, its findings are about texts that nobody sees.
+            self._policy, self.current = self._last_good(stored, catalogue, error)
+
+    def _last_good(self, stored: StoredPolicy, catalogue: Catalogue, error: InvalidDocument) -> tuple[Policy, Rulebook]:
+        try:
+            policy = kept_policy(stored.source)
+            rulebook = compiled(policy, catalogue, self._routes)
+        except InvalidDocument:
+            raise error from None
+        self._findings = error.findings
+        log.error("the policy on disk is invalid, the last good one is in force again:\n%s", error)
+        return policy, rulebook
+
+    def _overrules(self, stored: StoredPolicy | None) -> bool:
+        """Whether a rollback stands in for the files that are on disk now."""
+        return stored is not None and stored.overrules is not None and stored.overrules == self._fingerprint
+
+    def _wanted(self, stored: StoredPolicy | None) -> Policy:
+        """What should be in force: an earlier policy, where one stands in for the files, else the files."""
+        if stored is not None and self._overrules(stored):
+            return kept_policy(stored.source)
+        return read_policy(self._folder)
 
     @property
     def status(self) -> RulebookStatus:
-        return RulebookStatus(self.current.revision, self._loaded_at, bool(self._findings), self._findings)
+        last_good, revision = bool(self._findings), self.current.revision
+        return RulebookStatus(revision, self._loaded_at, last_good, self._findings, self._rolled_back)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force, with its texts."""
+        return self._policy
+
+    @property
+    def overruled(self) -> str | None:
+        """The fingerprint of the files that a rollback stands in for at this moment."""
+        return self._fingerprint if self._rolled_back else None
 
     def changed_on_disk(self) -> bool:
         return fingerprint(self._folder) != self._fingerprint
+
+    def settled(self) -> bool:
+        """Whether files that have changed are the same as at the last look: a file that is being written is not."""
+        before, self._seen = self._seen, fingerprint(self._folder)
+        return before == self._seen
 
     def knows(self, catalogue_revision: int) -> bool:
         """Whether that catalogue was the last one to be put in force, or tried."""
         return catalogue_revision == self._catalogue_revision
 
-    def reload(self, catalogue: Catalogue, now: datetime) -> tuple[Finding, ...]:
-        """Put what is on disk in force, or keep the policy that is and return what is wrong."""
+    def knows_stored(self, number: int) -> bool:
+        """Whether that was the last stored policy that was looked at."""
+        return number == self._stored_number
+
+    def reload(self, catalogue: Catalogue, now: datetime, stored: StoredPolicy | None = None) -> tuple[Finding, ...]:
+        """Put what is on disk in force, or what stands in for it; or keep what is, and return what is wrong."""
         self._fingerprint, self._catalogue_revision = fingerprint(self._folder), catalogue.revision
+        self._stored_number = stored.number if stored is not None else self._stored_number
         try:
-            policy = read_policy(self._folder)
-            rulebook = compiled(policy, catalogue)
+            policy = self._wanted(stored)
+            rulebook = compiled(policy, catalogue, self._routes)
         except InvalidDocument as error:
             self._findings = error.findings
             log.error("policy not changed, the last good one stays in force:\n%s", error)
             self._recompile(catalogue, now)
             return error.findings
-        self._policy, self._findings = policy, ()
+        except BaseException:
+            # Not a fault of the files: they are tried again at the next look.
+            self._fingerprint = ""
+            raise
+        self._policy, self._findings, self._rolled_back = policy, (), self._overrules(stored)
+        for doubt in doubts_of(policy, rulebook):
+            log.warning("%s", doubt)
         self._put_in_force(rulebook, now)
         return ()
 
     def _recompile(self, catalogue: Catalogue, now: datetime) -> None:
         """The last good policy for a catalogue that may be new, unless they do not fit together."""
         try:
-            self._put_in_force(compiled(self._policy, catalogue), now)
+            self._put_in_force(compiled(self._policy, catalogue, self._routes), now)
         except InvalidDocument as error:
             log.error("catalogue not changed, the last good policy does not fit it:\n%s", error)
 
@@ -93,62 +155,6 @@ class Rulebooks:
             log.info("policy %s is in force, after %s", rulebook.revision, self.current.revision)
             self.current, self._loaded_at = rulebook, now
 
-
-def policy_files(folder: Path) -> list[Path]:
-    """The files of a policy, in the order in which they are read."""
-    return sorted(path for path in folder.glob("*.y*ml") if path.suffix in (".yaml", ".yml"))
-
-
-def fingerprint(folder: Path | None) -> str:
-    """Changes with the content of any policy file. Content, not times: editors rename, symlinks are swapped."""
-    digest = hashlib.sha256()
-    for path in policy_files(folder) if folder is not None else ():
-        try:
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-        except OSError:
-            # Gone between listing and reading: whatever is there next will differ.
-            digest.update(b"gone")
-    return digest.hexdigest()
-
-
-def load_rulebook(folder: Path | None, catalogue: Catalogue) -> Rulebook:
-    """The compiled policy of a folder. Raises InvalidDocument with every finding in every file."""
-    return compiled(read_policy(folder), catalogue)
-
-
-def read_policy(folder: Path | None) -> Policy:
-    """The files of a folder; none where the built-in policy is in force. Raises InvalidDocument."""
-    sources: dict[str, YamlSource] = {}
-    files: list[tuple[str, PolicyFile]] = []
-    findings: list[Finding] = []
-    for path in policy_files(folder) if folder is not None else ():
-        try:
-            document, source = read_document(path, PolicyFile)
-        except InvalidDocument as error:
-            findings += error.findings
-            continue
-        sources[source.file] = source
-        files.append((source.file, document))
-    if folder is not None and not files and not findings:
-        message = "there are no policy files (*.yaml) in this folder; without `policies` the tier ladder is in force"
-        findings.append(Finding(str(folder), 1, 1, "no-policy", message))
-    if findings:
-        raise InvalidDocument(findings)
-    return Policy(tuple(files), sources)
-
-
-def compiled(policy: Policy, catalogue: Catalogue) -> Rulebook:
-    """A policy for a catalogue. Raises InvalidDocument when they do not fit together."""
-    rulebook = compile_rulebook(list(policy.files), catalogue)
-    if isinstance(rulebook, Rulebook):
-        return rulebook
-    raise InvalidDocument([_finding(problem, policy.sources) for problem in rulebook])
-
-
-def _finding(problem: Problem, sources: Mapping[str, YamlSource]) -> Finding:
-    name = problem.message.rpartition(" '")[2].rstrip("'")
-    message = problem.message + (did_you_mean(name, problem.candidates) if problem.candidates else "")
-    source = sources.get(problem.file)
-    if source is None:
-        return Finding(problem.file or "built-in policy", 1, 1, problem.code, message)
-    return source.finding(problem.path, problem.code, message)
+    def remember(self, number: int) -> None:
+        """The policy in force is written down under this number."""
+        self._stored_number = number

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from config.clock import Clock
 from config.settings import LoadedSettings
 from proxy.identity.identifier import Identifier
+from proxy.limiting import Limiter, OwnLimiter
 from proxy.rulebooks import Rulebooks
 from store.opening import Store
 
@@ -21,6 +23,9 @@ class Services:
     rulebooks: Rulebooks
     identifier: Identifier
     clock: Clock
+    limiter: Limiter = field(default_factory=OwnLimiter)
+    reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a policy is read and compiled: one at a time."""
 
     def now(self) -> datetime:
         return self.clock()

@@ -77,7 +77,11 @@ async def serve_settings(settings: LoadedSettings, options: ServeOptions, announ
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         reloads: set[asyncio.Task[object]] = set()
-        loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(asyncio.create_task(reload(running.services))))
+
+        def reload_soon() -> None:
+            reloads.add(asyncio.create_task(reload(running.services, by="signal")))
+
+        loop.add_signal_handler(signal.SIGHUP, reload_soon)
         children = [asyncio.create_task(_keep_running(child)) for child in _children(options, public)]
         settle_memory()
         announce(running)

@@ -104,7 +104,9 @@ class Book:
             taken = self._take(account, verb, funding)
             if isinstance(taken, dict):
                 return self._open(account, self._new_hold(account, verb, funding, taken))
-            refusal = taken if refusal is None else _both(refusal, taken)
+            if funding is not Funding.EXEMPT:
+                # Who has used up what is exempt pays as usual, and is told of that.
+                refusal = taken if refusal is None else _both(refusal, taken)
         assert refusal is not None, "a request without any funding must not reach the ledger"
         return refusal
 
@@ -112,15 +114,18 @@ class Book:
         if funding is Funding.QUOTA:
             assert verb.quota_terms is not None, "quota funds a request only where a plan grants quota"
             return self.quota.take(account, verb.quota, verb.quota_terms)
+        if funding is Funding.EXEMPT:
+            return self.quota.take_fair_use(account, verb.fair_use)
         return self.credits.take(account, verb.credits)
 
     def _new_hold(self, account: AccountRow, verb: Reserve, funding: Funding, taken: dict[str, Any]) -> HoldRow:
+        amount = {Funding.QUOTA: verb.quota, Funding.CREDITS: verb.credits, Funding.EXEMPT: 1}[funding]
         hold = HoldRow(
             id=verb.hold_id,
             account_id=account.id,
             state=HoldState.RESERVED,
             funding=funding,
-            amount=verb.quota if funding is Funding.QUOTA else verb.credits,
+            amount=amount,
             settled_amount=0,
             refunded_amount=0,
             taken=taken,
@@ -172,10 +177,10 @@ class Book:
 
     def _charge_late(self, account: AccountRow, hold: HoldRow, wanted: int) -> None:
         """The hold stays expired. Its funds were given back, so what is charged is taken from what there is now."""
-        if hold.funding is Funding.QUOTA:
-            charged = self.quota.charge_late(hold, wanted)
-        else:
+        if hold.funding is Funding.CREDITS:
             charged = self.credits.charge_late(account, hold, wanted)
+        else:
+            charged = self.quota.charge_late(hold, wanted)
         hold.settled_amount, hold.late_at, hold.changed = charged, to_micros(self.now), True
 
     def _expire(self, account: AccountRow, hold: HoldRow) -> Outcome:
@@ -197,10 +202,10 @@ class Book:
     def _end(self, account: AccountRow, hold: HoldRow, state: HoldState, wanted: int, reason: str) -> None:
         """Spend `wanted` of a hold, give the rest back, and close it: the one way out of `reserved`."""
         assert may_move(hold.state, state), f"a hold that is {hold.state} cannot become {state}"
-        if hold.funding is Funding.QUOTA:
-            charged = self.quota.spend(hold, min(wanted, hold.amount))
-        else:
+        if hold.funding is Funding.CREDITS:
             charged = self.credits.spend(account, hold, wanted)
+        else:
+            charged = self.quota.spend(hold, min(wanted, hold.amount))
         hold.state, hold.settled_amount, hold.end_reason = state, charged, reason
         hold.ended_at, hold.changed = to_micros(self.now), True
 
@@ -212,7 +217,7 @@ class Book:
         assert amount >= 0, "amounts of operators are checked where they are read"
         if amount > left:
             return Refused.ABOVE_SETTLED
-        if hold.funding is Funding.QUOTA:
+        if hold.funding is not Funding.CREDITS:
             self.quota.refund(hold, amount)
         elif amount:
             self.credits.refund(account, hold, amount, verb.reason)
@@ -248,7 +253,7 @@ class Book:
 
     def _available(self, account: AccountRow, hold: HoldRow) -> int:
         """What is left of the hold's funding: micro-credits of the account, or units of the tightest window."""
-        return self.quota.left(hold) if hold.funding is Funding.QUOTA else self.credits.available(account)
+        return self.credits.available(account) if hold.funding is Funding.CREDITS else self.quota.left(hold)
 
 
 def _both(first: Outcome, second: Outcome) -> Outcome:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -72,7 +73,7 @@ class Database:
         """The moment that decides windows: the database's where nodes share one, so that skewed nodes agree."""
         if connection.dialect.name == "sqlite":
             return self._clock()
-        moment = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        moment = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
         assert isinstance(moment, datetime), "clock_timestamp is a timestamp"
         return moment.astimezone(UTC)
 
@@ -116,7 +117,7 @@ class SqliteWriter:
     def __init__(self, url: str) -> None:
         parsed = sa.make_url(url).set(drivername="sqlite")
         self._engine = sa.create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
-        prepare_sqlite(self._engine, begin="BEGIN IMMEDIATE")
+        prepare_sqlite(self._engine, begin=IMMEDIATE)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite writer")
         self._checkpoints = Checkpoints(str(parsed.database))
 
@@ -233,15 +234,33 @@ def prepare_sqlite(engine: Engine, begin: str, *, foreign_keys: bool = True) -> 
         cursor = connection.cursor()
         for pragma in (*_PRAGMAS, f"foreign_keys = {int(foreign_keys)}"):
             cursor.execute(f"PRAGMA {pragma}")
+        if begin == IMMEDIATE:
+            _keep_a_log(cursor)
         cursor.close()
 
     event.listen(engine, "connect", set_pragmas)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
 
 
+def _keep_a_log(cursor: sqlite3.Cursor) -> None:
+    """A property of the file, and so the work of whoever writes it first. It needs the file for itself for a moment,
+    for which SQLite does not wait: processes that start together on a new file would fail.
+    """
+    until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+IMMEDIATE = "BEGIN IMMEDIATE"
 _PRAGMAS = (
     f"busy_timeout = {BUSY_TIMEOUT_MS}",
-    "journal_mode = WAL",
     # FULL: a commit that was answered survives a power cut, not only a crash of the process.
     "synchronous = FULL",
     f"wal_autocheckpoint = {LONGEST_LOG_PAGES}",

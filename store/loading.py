@@ -140,14 +140,19 @@ def _load_spent_grants(connection: Connection, book: Book, verbs: Sequence[Verb]
 
 
 def _load_windows(connection: Connection, book: Book, verbs: Sequence[Verb], taken: Taken) -> None:
-    """The newest windows of accounts with quota, and those that the batch's holds took from."""
+    """The newest windows of accounts with quota, those of exempt calls, and those that the batch's holds took from."""
     newest = {
         (verb.account_id, metric)
         for verb in verbs
         if isinstance(verb, Reserve) and verb.quota_terms is not None and Funding.QUOTA in verb.fundings
         for metric, _ in verb.quota_terms.limits()
     }
-    keys = (key for hold in book.holds.values() for key in window_keys(hold))
+    keys = [key for hold in book.holds.values() for key in window_keys(hold)]
+    keys += [
+        (verb.account_id, verb.fair_use.window(book.now).start, verb.fair_use.metric)
+        for verb in verbs
+        if isinstance(verb, Reserve) and verb.fair_use is not None
+    ]
     load_windows(connection, book.quota, taken, newest, keys)
 
 

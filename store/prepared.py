@@ -26,7 +26,7 @@ from sqlalchemy.engine import Dialect
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """Each dialect's way of asking for a list of integers in one parameter, so that the text does not depend on it."""
+    """Each dialect's way of asking for a list of values in one parameter, so that the text does not depend on it."""
 
     dialect: Dialect
 
@@ -41,21 +41,25 @@ class Lists:
         """Whether the column is among them."""
         if self.dialect.name == "sqlite":
             return column.in_(sa.select(self.table(name).c.value))
-        return column == sa.any_(bindparam(name, type_=postgresql.ARRAY(sa.BigInteger)))
+        kind = sa.Text() if isinstance(column.type, sa.Text) else sa.BigInteger()
+        return column == sa.any_(bindparam(name, type_=postgresql.ARRAY(kind)))
 
 
 MAX_ROWS = 64
 """Rows in one VALUES list: with at most 25 columns far below SQLite's 32 766 parameters."""
 
 
+Parameter = int | Sequence[int] | Sequence[str]
+
+
 class Reading:
-    """A SELECT whose parameters are integers and lists of integers."""
+    """A SELECT whose parameters are integers, and lists of integers or of texts."""
 
     def __init__(self, build: Callable[[Lists], sa.SelectBase]) -> None:
         self._build = build
         self._compiled: dict[str, tuple[str, tuple[str, ...]]] = {}
 
-    def rows(self, connection: Connection, parameters: Mapping[str, int | Sequence[int]]) -> Sequence[Sequence[Any]]:
+    def rows(self, connection: Connection, parameters: Mapping[str, Parameter]) -> Sequence[Sequence[Any]]:
         dialect = connection.dialect
         found = self._compiled.get(dialect.name)
         if found is None:
@@ -70,7 +74,7 @@ class Reading:
         return connection.exec_driver_sql(text, lists).all()
 
 
-def _or_json(value: int | Sequence[int]) -> int | str:
+def _or_json(value: Parameter) -> int | str:
     return value if isinstance(value, int) else json.dumps(value)
 
 

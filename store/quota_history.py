@@ -17,7 +17,7 @@ from store.open_holds import IS_OPEN
 from store.tables import holds, quota_windows
 
 Ends = Mapping[Metric, datetime]
-"""By metric: a window that ended then or earlier may go."""
+"""By metric: a window that ended then or earlier may go. Those of exemptions stay as long as the longest of them."""
 
 
 def accounts_with_windows_before(connection: Connection, ends: Ends, after: int, limit: int) -> list[AccountId]:
@@ -39,5 +39,6 @@ def drop_windows(connection: Connection, accounts: Sequence[AccountId], ends: En
 def _droppable(ends: Ends) -> sa.ColumnElement[bool]:
     window = quota_windows.c
     ended = [(window.metric == metric) & (window.window_end <= end) for metric, end in ends.items()]
+    ended.append(window.metric.not_in(list(ends)) & (window.window_end <= min(ends.values())))
     held = sa.exists().where(holds.c.account_id == window.account_id, IS_OPEN, holds.c.created_at < window.window_end)
     return sa.or_(*ended) & ~held

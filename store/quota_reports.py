@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from policies.quota import QuotaTerms
+from policies.quota import FairUseTerms, QuotaTerms
 from policies.terms import AccountId, Funding, Metric
 from policies.windows import Calendar, day_of
 from store.catalogue import stored_zone
@@ -39,8 +39,16 @@ def windows_now(connection: Connection, account_id: AccountId, terms: QuotaTerms
     return [book.window(account_id, metric, limit, terms) for metric, limit in terms.limits()]
 
 
+def fair_use_now(connection: Connection, account_id: AccountId, terms: FairUseTerms, now: datetime) -> WindowRow:
+    """The window that an exempt request would be counted in at `now`."""
+    book = QuotaBook(now)
+    key = account_id, terms.window(now).start, terms.metric
+    load_windows(connection, book, taken_by_open_holds(connection, [account_id]), [], [key])
+    return book.fair_use_window(account_id, terms)
+
+
 def windows(connection: Connection, account_id: int, since: datetime) -> list[Row]:
-    """The windows that began at `since` or later, newest first.
+    """The windows that began at `since` or later, newest first; those of exemptions too.
 
     `allowed` is all that could be used in one, and `held` what open holds have taken; `day` is the date on which it
     began, by the calendar it was opened by.
@@ -55,7 +63,7 @@ def windows(connection: Connection, account_id: int, since: datetime) -> list[Ro
     rows = [dict(row) for row in connection.execute(query).mappings()]
     taken = taken_by_open_holds(connection, [account_id]).windows
     for row in rows:
-        row["held"] = taken[AccountId(account_id), row["window_start"], Metric(row["metric"])]
+        row["held"] = taken[AccountId(account_id), row["window_start"], row["metric"]]
         zone, day_starts = row.pop("quota_timezone") or "UTC", row.pop("quota_day_starts") or "00:00"
         row["day"] = day_of(Calendar(stored_zone(zone), time.fromisoformat(day_starts)), row["window_start"])
         row["allowed"] = row["limit"] + row["carried"]

@@ -6,6 +6,8 @@ its own and throws it away. So both see the same window, and the same amount car
 Nearly always the newest window is one that began within the last day, or month, and one statement along the key finds
 it, together with those of holds. Accounts of which that finds nothing are asked for by a second statement: at their
 first request in a window.
+
+Windows of exemptions have names of their own for a metric. They are asked for by their keys, where there are any.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from policies.quota import CLOCK_STEP
 from policies.terms import AccountId, Metric
 from store.columns import from_micros, to_micros
 from store.open_holds import Taken
-from store.prepared import Lists, Reading
+from store.prepared import Lists, Parameter, Reading
 from store.quota_book import QuotaBook
 from store.rows import WindowKey, WindowRow
 from store.tables import accounts, quota_windows
@@ -96,6 +98,15 @@ _LOAD_NEWEST = {
 }
 
 
+_LOAD_FAIR_USE = Reading(
+    lambda lists: sa.select(sa.literal_column("0"), *_COLUMNS).where(
+        lists.has(_WINDOW.account_id, "accounts"),
+        lists.has(_WINDOW.metric, "metrics"),
+        lists.has(_WINDOW.window_start, "starts"),
+    )
+)
+
+
 def load_windows(
     connection: Connection,
     book: QuotaBook,
@@ -105,12 +116,16 @@ def load_windows(
 ) -> None:
     """Put the newest windows of some accounts into the book, and the windows of some keys; `taken` is held in them."""
     newest, keys = set(newest), set(keys)
+    fair_use = {key for key in keys if key[2] not in RECENT}
+    if fair_use:
+        _add(book, taken, _LOAD_FAIR_USE.rows(connection, _named(fair_use)))
+        keys -= fair_use
     if not newest and not keys:
         return
     since = {metric: book.now - length for metric, length in RECENT.items()}
     latest = to_micros(book.now + CLOCK_STEP)
-    old = [key for key in keys if key[1] <= since[key[2]] or to_micros(key[1]) > latest]
-    parameters: dict[str, int | list[int]] = {
+    old = [key for key in keys if key[1] <= since[Metric(key[2])] or to_micros(key[1]) > latest]
+    parameters: dict[str, Parameter] = {
         "accounts": sorted({account for account, _ in newest} | {account for account, _, _ in keys.difference(old)}),
         "latest": latest,
         "holders": sorted({account for account, _, _ in old}),
@@ -124,9 +139,14 @@ def load_windows(
         _add(book, taken, look.rows(connection, {"accounts": sorted(missing), "latest": latest}))
 
 
+def _named(keys: Iterable[WindowKey]) -> dict[str, Parameter]:
+    accounts, starts, metrics = map(set, zip(*keys, strict=True))
+    return {"accounts": sorted(accounts), "metrics": sorted(metrics), "starts": sorted(map(to_micros, starts))}
+
+
 def _add(book: QuotaBook, taken: Taken, rows: Iterable[Any]) -> None:
     for is_recent, account_id, metric, start, end, regular_start, limit, carried, used, *versions in rows:
-        key = (account_id, from_micros(start), Metric(metric))
+        key = (account_id, from_micros(start), metric)
         regular = None if regular_start is None else from_micros(regular_start)
         amounts = limit, carried, used, taken.windows[key]
         book.add(WindowRow(key, from_micros(end), regular, *amounts, *versions), recent=bool(is_recent))

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from policies.holds import HoldState
-from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline, OnLate, Overrun
+from policies.terms import AccountId, Funding, HoldId, OnDeadline, OnLate, Overrun
 
 
 class EntryKind(StrEnum):
@@ -66,7 +66,7 @@ class GrantRow:
         return self.remaining + self.held
 
 
-WindowKey = tuple[AccountId, datetime, Metric]
+WindowKey = tuple[AccountId, datetime, str]
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class WindowRow:
         return self.key[1]
 
     @property
-    def metric(self) -> Metric:
+    def metric(self) -> str:
         return self.key[2]
 
     @property
@@ -151,7 +151,7 @@ def hold_total(hold: HoldRow) -> int:
 
 def windows_in(account_id: AccountId, taken: dict[str, Any]) -> list[WindowKey]:
     """The windows that something was taken from; none when credits fund it."""
-    return [(account_id, datetime.fromisoformat(start), Metric(metric)) for metric, start in taken.get("windows", ())]
+    return [(account_id, datetime.fromisoformat(start), metric) for metric, start in taken.get("windows", ())]
 
 
 def window_keys(hold: HoldRow) -> list[WindowKey]:

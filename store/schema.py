@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from store.engine import StoreUnavailable, prepare_sqlite
+from store.engine import IMMEDIATE, StoreUnavailable, prepare_sqlite
 
 
 class SchemaOutdated(Exception):
@@ -74,7 +74,7 @@ def _upgrade_sqlite(url: sa.URL) -> tuple[str | None, str | None]:
     """In one thread: the asyncio driver leaves a thread of its own behind when a file cannot be opened."""
     engine = sa.create_engine(url.set(drivername="sqlite"), poolclass=NullPool)
     # A table that is remade is dropped meanwhile; what refers to it is looked at before the commit.
-    prepare_sqlite(engine, begin="BEGIN IMMEDIATE", foreign_keys=False)
+    prepare_sqlite(engine, begin=IMMEDIATE, foreign_keys=False)
     with engine.connect() as connection:
         return _upgrade(connection)
 

@@ -1,4 +1,4 @@
-"""Every table, in SQLAlchemy Core; those of subscriptions are in `store.subscription_tables`. The migrations in
+"""Every table, in SQLAlchemy Core; those of subscriptions and policies are in files of their own. The migrations in
 `store.migrations` build exactly these; a test compares them.
 
 Amounts are BIGINT: credits in micro-credits, quota in units, money in minor units. Moments are BIGINT microseconds
@@ -10,8 +10,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Table, Text, UniqueConstraint
 
+from store.audit_tables import audit_entries, audit_outcomes
 from store.columns import Id, Json, Moment, metadata
 from store.ledger_tables import credit_grants, holds, ledger_entries
+from store.policy_tables import decisions, policy_nodes, policy_revisions, rate_counters, rate_places
 from store.quota_table import quota_windows
 from store.subscription_tables import payments, subscription_events, subscriptions
 from store.usage_tables import archived_usage, usage_archives, usage_daily, usage_events
@@ -21,8 +23,11 @@ __all__ = [
     "api_keys",
     "apps",
     "archived_usage",
+    "audit_entries",
+    "audit_outcomes",
     "counters",
     "credit_grants",
+    "decisions",
     "holds",
     "leases",
     "ledger_entries",
@@ -31,7 +36,11 @@ __all__ = [
     "payments",
     "plan_versions",
     "plans",
+    "policy_nodes",
+    "policy_revisions",
     "quota_windows",
+    "rate_counters",
+    "rate_places",
     "subscription_events",
     "subscriptions",
     "usage_archives",

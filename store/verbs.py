@@ -1,6 +1,7 @@
 """What can be asked of the ledger, and what it answers: plain values.
 
-Amounts of holds are micro-credits when credits fund them and quota units when a quota window does.
+Amounts of holds are micro-credits when credits fund them and quota units when a quota window does. An exempt hold is
+one call, counted in the window of its exemption.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from policies.holds import HoldState
-from policies.quota import QuotaTerms
+from policies.quota import FairUseTerms, QuotaTerms
 from policies.spending import DEFAULT_PRIORITY
-from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline, OnLate, Overrun
+from policies.terms import AccountId, Funding, HoldId, OnDeadline, OnLate, Overrun
 
 
 class GrantSource(StrEnum):
@@ -65,6 +66,8 @@ class Reserve:
     on_deadline: OnDeadline
     on_late: OnLate = OnLate.NONE
     overrun: Overrun = Overrun.CAP
+    fair_use: FairUseTerms | None = None
+    """Of an exempt call; None where any number of them is fair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +233,7 @@ class LacksCredits:
 class LacksQuota:
     """`credits` is there where credits could have paid instead, and were lacking too."""
 
-    metric: Metric
+    metric: str
     used: int
     limit: int
     resets_at: datetime

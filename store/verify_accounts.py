@@ -28,7 +28,7 @@ from store.tables import (
 from store.verify_usage import archived_charges
 
 _BY_CREDITS = holds.c.funding == Funding.CREDITS
-_BY_QUOTA = holds.c.funding == Funding.QUOTA
+_BY_WINDOW = holds.c.funding.in_([Funding.QUOTA, Funding.EXEMPT])
 
 
 _LENT = sa.case((ledger_entries.c.kind == EntryKind.OVERRUN, -ledger_entries.c.amount), else_=0)
@@ -107,7 +107,7 @@ def check_windows(connection: Connection, span: Span, found: Findings) -> None:
     taken = sa.type_coerce(holds.c.taken, sa.Text)
     in_open = (
         sa.select(holds.c.account_id, taken, sa.func.sum(holds.c.amount))
-        .where(IS_OPEN, _BY_QUOTA, span.has(holds.c.account_id))
+        .where(IS_OPEN, _BY_WINDOW, span.has(holds.c.account_id))
         .group_by(holds.c.account_id, taken)
     )
     events = usage_events.c
@@ -115,10 +115,10 @@ def check_windows(connection: Connection, span: Span, found: Findings) -> None:
         sa.select(events.account_id, taken, sa.func.sum(holds.c.settled_amount - holds.c.refunded_amount))
         # By way of the usage events, which have an index by account.
         .join(holds, holds.c.id == events.id)
-        .where(_BY_QUOTA, span.has(events.account_id))
+        .where(_BY_WINDOW, span.has(events.account_id))
         .group_by(events.account_id, taken)
     )
-    held, used = _by_window(connection, in_open), _by_window(connection, in_settled)
+    held, used = _by_window(connection, in_open, found), _by_window(connection, in_settled, found)
     windows, plan, archived = quota_windows.c, plan_versions.c, archived_until(connection)
     cap = sa.case((windows.metric == Metric.DAILY, plan.daily_rollover), else_=plan.monthly_rollover)
     stored = sa.select(
@@ -140,13 +140,15 @@ def check_windows(connection: Connection, span: Span, found: Findings) -> None:
             found.breach("windows", f"{_window_text(window)}: missing, holds {total}")
 
 
-def _by_window(connection: Connection, query: sa.Select[Any]) -> Counter[_Window]:
+def _by_window(connection: Connection, query: sa.Select[Any], found: Findings) -> Counter[_Window]:
     sums: Counter[_Window] = Counter()
     windows_of: dict[str, list[tuple[str, datetime]]] = {}
     for account_id, taken, total in connection.execute(query):
         if taken not in windows_of:
-            named = json.loads(taken)["windows"]
-            windows_of[taken] = [(metric, datetime.fromisoformat(start)) for metric, start in named]
+            named = json.loads(taken).get("windows")
+            windows_of[taken] = [(metric, datetime.fromisoformat(start)) for metric, start in named or ()]
+            if named is None:
+                found.breach("windows", f"account {account_id}: holds say {taken} instead of their windows")
         for metric, start in windows_of[taken]:
             sums[account_id, metric, start] += int(total)
     return sums

@@ -49,7 +49,7 @@ def check_provenance(connection: Connection, span: Span, found: Findings) -> Non
     taken: Counter[int] = Counter()
     query = sa.select(holds.c.id, holds.c.amount, holds.c.taken)
     for row in connection.execute(query.where(IS_OPEN, _BY_CREDITS, span.has(holds.c.account_id))):
-        parts = row.taken["grants"]
+        parts = row.taken.get("grants", ())
         for grant_id, part in parts:
             taken[grant_id] += part
         if sum(part for _, part in parts) != row.amount:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -25,8 +26,15 @@ class AdminVerbs:
     def __init__(self, services: Services) -> None:
         self._services = services
         settings = services.settings
-        folder = settings.archive_folder
-        self._desk = Desk(services.store, settings.values, self._rulebook, actor="admin", archive_folder=folder)
+        self._desk = Desk(
+            services.store,
+            settings.values,
+            self._rulebook,
+            actor="admin",
+            archive_folder=settings.archive_folder,
+            policies=settings.policies_folder,
+            compiling=services.reloading,
+        )
 
     async def _rulebook(self) -> Rulebook:
         return self._services.rulebooks.current
@@ -40,7 +48,7 @@ class AdminVerbs:
 
     async def reload_policy(self, request: web.Request) -> web.Response:
         """Put what is on disk in force now. Refused with the findings when it is invalid; then nothing has changed."""
-        if await reload(self._services):
+        if await reload(self._services, by="admin", place=request.remote or ""):
             error, hint = "The policy on disk is invalid", "The last good one stays in force."
             raise Refused(Refusal(Reason.INVALID_REQUEST, error, hint, policy_status(self._services)))
         return web.json_response(policy_status(self._services))
@@ -51,7 +59,7 @@ class AdminVerbs:
             arguments = operation.read(given)
             if isinstance(arguments, Refusal):
                 raise Refused(arguments)
-            answer = await operation.perform(self._desk, arguments)
+            answer = await operation.perform(replace(self._desk, place=request.remote or ""), arguments)
             if isinstance(answer, Refusal):
                 raise Refused(answer)
             return web.json_response(answer)

@@ -13,7 +13,7 @@ from config.settings import LoadedSettings
 from policies.document import PolicyFile
 from policies.rulebook import DEFAULT_TIERS
 from policies.terms import Catalogue
-from proxy.rulebooks import policy_files
+from proxy.policy_reading import policy_files
 from seeds.load import load_catalogue
 from seeds.reading import default_files
 from store import catalogue

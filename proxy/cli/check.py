@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from config.findings import Finding
     from config.settings import LoadedSettings
     from proxy.cli.catalogues import AtHand
+
+
+FORMATS = ("text", "json", "sarif", "github")
 
 
 @dataclass
@@ -38,43 +41,73 @@ class Report:
         try:
             self.add(what, work())
         except InvalidDocument as error:
-            self.findings += [finding for finding in error.findings if finding not in self.findings]
+            self.find(error.findings)
             self.add(what, f"{len(error.findings)} findings")
 
+    def find(self, findings: Iterable[Finding]) -> None:
+        self.findings += [finding for finding in findings if finding not in self.findings]
 
-@click.command(epilog=example("check", "check --config staging.yaml --json"))
+    def fails(self, strict: bool) -> bool:
+        return any(strict or finding.is_error for finding in self.findings)
+
+
+@click.command(epilog=example("check", "check --policies next/", "check --config staging.yaml --json"))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="How findings are told: for people, as JSON, as SARIF 2.1.0, or as annotations of a CI run.",
+)
+@click.option("--strict", is_flag=True, help="Fail on warnings as well.")
+@click.option("--policies", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Check this folder of policies instead of that of the settings.")  # fmt: skip
 @click.argument("seeds", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path),
                 help="Seed files to check as well.")  # fmt: skip
 @common
-def check(invocation: Invocation, seeds: tuple[Path, ...]) -> None:
+def check(invocation: Invocation, seeds: tuple[Path, ...], policies: Path | None, form: str, strict: bool) -> None:
     """Validates settings, policies, seeds and the database schema. Changes nothing.
 
-    Every finding is told, as file:line:column: code: message. Policies are checked against the catalogue of the
-    database, or of the seeds that come with Farebox while there is none.
+    Every finding is told, as file:line:column: code: message. Policies are checked against the routes of the settings
+    and the catalogue of the database, or of the seeds that come with Farebox while there is none.
     """
-    report = asyncio.run(_check(invocation.existing_config(), seeds))
-    if invocation.json:
+    report = asyncio.run(_check(invocation.existing_config(), seeds, policies))
+    _tell(report, "json" if invocation.json else form, strict)
+    if report.fails(strict):
+        click.get_current_context().exit(REFUSED)
+
+
+def _tell(report: Report, form: str, strict: bool) -> None:
+    from proxy.cli.findings_formats import ci_annotations, sarif
+
+    if form == "json":
         findings = [finding.as_json() for finding in report.findings]
-        show({"ok": not findings, "checked": report.checked, "findings": findings}, as_json=True)
+        show({"ok": not report.fails(strict), "checked": report.checked, "findings": findings}, as_json=True)
+    elif form == "sarif":
+        click.echo(sarif(report.findings))
+    elif form == "github":
+        click.echo(ci_annotations(report.findings), nl=bool(report.findings))
     else:
         for finding in report.findings:
             click.echo(str(finding), err=True)
         answer: dict[str, Any] = {"checked": report.checked}
         show(answer, as_json=False)
-    if report.findings:
-        click.get_current_context().exit(REFUSED)
 
 
-async def _check(config: Path, seeds: tuple[Path, ...]) -> Report:
+async def _check(config: Path, seeds: tuple[Path, ...], policies: Path | None) -> Report:
     from proxy.cli import catalogues
 
     report = Report()
     settings = _settings(config, report)
-    folder = settings.policies_folder if settings else _folder_named_in(config)
+    folder = policies or (settings.policies_folder if settings else _folder_named_in(config))
     at_hand = await _stored(settings, report) if settings else None
     at_hand = at_hand or await catalogues.packaged()
 
-    report.look("policies", lambda: _policies(folder, at_hand))
+    report.look("policies", lambda: _policies(folder, at_hand, settings, report))
+    candidate = settings.candidate_folder if settings else None
+    if candidate is not None:
+        report.look("candidate", lambda: _policies(candidate, at_hand, settings, report))
     report.look("seeds", lambda: _seeds(folder, seeds))
     return report
 
@@ -103,11 +136,14 @@ def _settings(config: Path, report: Report) -> LoadedSettings | None:
     return settings
 
 
-def _policies(folder: Path | None, at_hand: AtHand) -> str:
-    from proxy.rulebooks import load_rulebook
+def _policies(folder: Path | None, at_hand: AtHand, settings: LoadedSettings | None, report: Report) -> str:
+    from proxy.policy_reading import compiled, doubts_of, metered_routes, read_policy
 
-    rulebook = load_rulebook(folder, at_hand.catalogue)
-    return f"revision {rulebook.revision}, {len(rulebook.rules)} rules, checked against {at_hand.origin}"
+    routes = metered_routes(settings.values.routes) if settings is not None else None
+    policy = read_policy(folder)
+    rulebook = compiled(policy, at_hand.catalogue, routes)
+    report.find(doubts_of(policy, rulebook))
+    return f"revision {rulebook.revision}, {len(rulebook.rules.entries)} rules, checked against {at_hand.origin}"
 
 
 def _seeds(folder: Path | None, seeds: tuple[Path, ...]) -> str:

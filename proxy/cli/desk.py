@@ -9,21 +9,39 @@ from config.clock import utc_now
 from config.settings import LoadedSettings
 from policies.rulebook import Rulebook
 from policies.spending import order_of
+from proxy.operations.auditing import command_line
 from proxy.operations.operation import Desk, Progress, silent
-from store import catalogue
+from store import catalogue, policy_history
 from store.opening import open_store
 
 
 @asynccontextmanager
 async def open_desk(settings: LoadedSettings, progress: Progress = silent) -> AsyncIterator[Desk]:
-    """A desk whose rulebook is the policy on disk. Raises StoreUnavailable and SchemaOutdated."""
+    """A desk whose rulebook is the one that a process would have that starts now: that of the files, or what stands in
+    for them after a rollback, or the last good one. Raises StoreUnavailable and SchemaOutdated.
+    """
     order = order_of(settings.values.credits.spend_order)
     async with open_store(settings.database_url, utc_now, spend_order=order) as store:
 
         async def rulebook() -> Rulebook:
             # Casbin is needed by two verbs of forty.
-            from proxy.rulebooks import load_rulebook
+            from proxy.policy_reading import metered_routes
+            from proxy.rulebooks import Rulebooks
 
-            return load_rulebook(settings.policies_folder, await store.database.read(catalogue.load))
+            for_sale, stored = (
+                await store.database.read(catalogue.load),
+                await store.database.read(policy_history.latest),
+            )
+            routes = metered_routes(settings.values.routes)
+            return Rulebooks(settings.policies_folder, for_sale, utc_now(), routes, stored).current
 
-        yield Desk(store, settings.values, rulebook, "operator", progress, settings.archive_folder)
+        yield Desk(
+            store,
+            settings.values,
+            rulebook,
+            actor="operator",
+            progress=progress,
+            archive_folder=settings.archive_folder,
+            policies=settings.policies_folder,
+            place=command_line(),
+        )

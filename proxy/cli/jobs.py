@@ -52,13 +52,16 @@ async def _run_once(settings: LoadedSettings, name: str) -> JobReport:
     from config.clock import utc_now
     from jobs.process import run_job_once
     from jobs.timetable import UnknownJob, job_named
+    from proxy.operations.auditing import audited, command_line
+    from store.audit import Act
     from store.opening import open_store
 
     try:
         job_named(name)
     except UnknownJob as error:
         raise click.UsageError(str(error)) from None
-    async with open_store(settings.database_url, utc_now) as store:
+    act = Act("operator", command_line(), "jobs once", {"job": name})
+    async with open_store(settings.database_url, utc_now) as store, audited(store, act):
         return await run_job_once(store, utc_now, name, _timetable(settings))
 
 
@@ -66,8 +69,9 @@ def _timetable(settings: LoadedSettings) -> Sequence[Job]:
     from jobs.archive_usage import Keep
     from jobs.timetable import jobs_that_keep
 
-    usage = settings.values.retention.usage
-    return jobs_that_keep(None if usage == "forever" else Keep(usage, settings.archive_folder))
+    retention = settings.values.retention
+    keep = None if retention.usage == "forever" else Keep(retention.usage, settings.archive_folder)
+    return jobs_that_keep(keep, None if retention.audit == "forever" else retention.audit)
 
 
 jobs = Noun(

@@ -36,22 +36,30 @@ def seed(invocation: Invocation, files: Sequence[Path], users: Path | None) -> N
 async def _seed(invocation: Invocation, files: Sequence[Path], users: Path | None) -> dict[str, Any]:
     from config.clock import utc_now
     from proxy.cli.catalogues import tiers_of
+    from proxy.operations.auditing import audited, command_line
     from seeds.load import load_catalogue
     from seeds.reading import default_files
     from seeds.users import import_csv
+    from store import catalogue
+    from store.audit import Act, Outcome, Result
     from store.opening import open_store
 
     settings = invocation.settings()
     chosen = files or (() if users else default_files())
     tiers = tiers_of(settings.policies_folder)
     answer: dict[str, Any] = {}
-    async with open_store(settings.database_url, utc_now) as store:
+    given = {"files": [str(file) for file in chosen], **({"users": str(users)} if users is not None else {})}
+    act = Act("operator", command_line(), "seed", given)
+    async with open_store(settings.database_url, utc_now) as store, audited(store, act) as entry:
+        before = await store.database.read(catalogue.revision)
         if chosen:
             answer |= _shown(await load_catalogue(store, chosen, tiers), invocation.json)
         if users is not None:
             with progress_bar(invocation.json) as progress:
                 report = await import_csv(store, users, lambda done, total: progress("users", done, total))
             answer["users"] = _imported(report)
+        after = await store.database.read(catalogue.revision)
+        entry.result = Result(Outcome.DONE, None, f"catalogue {before}", f"catalogue {after}")
     return answer
 
 

@@ -54,6 +54,10 @@ subscriptions = Noun(
 )
 holds = Noun("holds", "Holds: what requests have reserved.", ["holds list --account user-1001"])
 usage = Noun("usage", "Usage: what was used and charged.", ["usage list --account user-1001"])
+decisions = Noun(
+    "decisions", "Decisions on metered requests: what was allowed and refused, and why.", ["decisions tail --refused"]
+)
+audit = Noun("audit", "The audit log: who changed what, and with what result.", ["audit list --operation policy"])
 
 
 def verb_command(operation: Operation[Any]) -> click.Command:

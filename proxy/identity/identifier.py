@@ -105,7 +105,7 @@ class Identifier:
         if user is None:
             return unauthorized("User not found", "This user has no account here; ask the operator for one.")
         until = min(now + CACHE_TIME, claims.expires_at or now + CACHE_TIME)
-        return Caller(user.user_id, user.account, Credential.JWT, user.email), until
+        return Caller(user.user_id, user.account, Credential.JWT, user.email, roles=claims.roles), until
 
     async def _by_api_key(self, text: str, now: datetime) -> tuple[Caller, datetime] | Refusal:
         key = await self._store.database.read(api_keys.find, text) if self._settings.identity.api_keys else None

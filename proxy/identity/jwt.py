@@ -27,6 +27,7 @@ class Claims:
     user_id: str
     email: str | None
     expires_at: datetime | None
+    roles: frozenset[str] = frozenset()
 
 
 class KeySource(Protocol):
@@ -60,6 +61,9 @@ class Issuer:
 
 MAX_USER_ID = 200
 """Characters in a user id: identity providers use up to 128."""
+
+MAX_ROLES = 100
+"""Of one token; those after it are not looked at."""
 
 MAX_EMAIL = 320
 """Characters in an e-mail address (RFC 3696, 3); a longer one is not recorded."""
@@ -146,7 +150,14 @@ def _claims(claims: Mapping[str, Any], issuer: Jwt) -> Claims | Refusal:
         return _nobody(issuer)
     email = claims.get(issuer.email) if issuer.email else None
     is_address = isinstance(email, str) and len(email) <= MAX_EMAIL and email.isprintable()
-    return Claims(user_id, email if is_address else None, _end(claims.get("exp"), issuer.leeway))
+    roles = _roles(claims.get(issuer.roles)) if issuer.roles else frozenset()
+    return Claims(user_id, email if is_address else None, _end(claims.get("exp"), issuer.leeway), roles)
+
+
+def _roles(stated: Any) -> frozenset[str]:
+    """The roles of a claim: a list of texts, or one text with spaces, as `scope` has it (RFC 8693, 4.2)."""
+    names = stated.split(" ") if isinstance(stated, str) else stated if isinstance(stated, list) else []
+    return frozenset(name for name in names[:MAX_ROLES] if isinstance(name, str) and name)
 
 
 def _end(expires: int | Decimal | None, leeway: timedelta) -> datetime | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from policies.callers import Account
-from policies.evaluate import Quote
+from policies.evaluate import Exempt, Quote
 from policies.refusals import Refusal, insufficient_credits, quota_exceeded
 from policies.terms import Funding, Metric
 from policies.windows import Window
@@ -43,6 +43,8 @@ class Funds:
     credits: int
     daily: Allowance | None
     monthly: Allowance | None
+    fair_use: int | None = None
+    """Calls left of the exemption that was asked for; None where it has no limit."""
 
     @property
     def allowances(self) -> tuple[Allowance, ...]:
@@ -55,21 +57,24 @@ class Funds:
         return min((allowance.remaining for allowance in self.allowances), default=None)
 
 
-async def read_funds(services: Services, account: Account) -> Funds:
-    """The funds of an account that was resolved at this moment, from one snapshot."""
+async def read_funds(services: Services, account: Account, exempt: Exempt | None = None) -> Funds:
+    """The funds of an account that was resolved at this moment, from one snapshot, with the count of an exemption."""
     database, account_id, terms = services.store.database, account.account_id, account.quota_terms
-    credits, rows = await database.read(
+    fair = exempt.terms if exempt is not None else None
+    credits, rows, exempted = await database.read(
         lambda connection: (
             reports.balance(connection, account_id, moment := database.now(connection)).available,
             quota_reports.windows_now(connection, account_id, terms, moment) if terms is not None else [],
+            quota_reports.fair_use_now(connection, account_id, fair, moment) if fair is not None else None,
         )
     )
     allowances = {row.metric: _allowance(row) for row in rows}
-    return Funds(credits, allowances.get(Metric.DAILY), allowances.get(Metric.MONTHLY))
+    fair_use = max(exempted.allowed - exempted.in_use, 0) if exempted is not None else None
+    return Funds(credits, allowances.get(Metric.DAILY), allowances.get(Metric.MONTHLY), fair_use)
 
 
 def _allowance(row: WindowRow) -> Allowance:
-    return Allowance(Window(row.metric, row.start, row.end), row.allowed, row.in_use, row.carried)
+    return Allowance(Window(Metric(row.metric), row.start, row.end), row.allowed, row.in_use, row.carried)
 
 
 def admission(quote: Quote, funds: Funds) -> tuple[Funding, Refusal | None]:
@@ -79,10 +84,14 @@ def admission(quote: Quote, funds: Funds) -> tuple[Funding, Refusal | None]:
         if _pays(funding, quote, funds):
             return funding, None
         lacking.append(funding)
-    return quote.fundings[0], _refusal(lacking, quote, funds)
+    # Who has used up what is exempt pays as usual, and is told of that.
+    lacking = [funding for funding in lacking if funding is not Funding.EXEMPT]
+    return lacking[0], _refusal(lacking, quote, funds)
 
 
 def _pays(funding: Funding, quote: Quote, funds: Funds) -> bool:
+    if funding is Funding.EXEMPT:
+        return funds.fair_use is None or funds.fair_use > 0
     return (_short_of(quote.quota, funds) is None) if funding is Funding.QUOTA else quote.credits <= funds.credits
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from policies.callers import Caller
-from policies.evaluate import evaluate
+from policies.evaluate import Ask, evaluate
 from policies.pricing import cost
 from policies.refusals import Refusal
 from policies.rulebook import Rulebook
@@ -88,7 +88,7 @@ def enabled_models(rulebook: Rulebook) -> list[Model]:
 def accessible_models(caller: Caller, rulebook: Rulebook, now: datetime) -> Iterable[Model]:
     """The models for which a request of this caller would pass policy, in the order of `enabled_models`."""
     for model in enabled_models(rulebook):
-        if not isinstance(evaluate(caller, model.key, {}, rulebook, now), Refusal):
+        if not isinstance(evaluate(caller, Ask(model.key), rulebook, now), Refusal):
             yield model
 
 
@@ -113,7 +113,7 @@ def required_tier_of(refusal: Refusal) -> str | None:
 
 
 def _available(model: Model, caller: Caller, rulebook: Rulebook, now: datetime) -> AvailableModel:
-    decision = evaluate(caller, model.key, {}, rulebook, now)
+    decision = evaluate(caller, Ask(model.key), rulebook, now)
     refusal = decision if isinstance(decision, Refusal) else None
     return AvailableModel(
         **price_of(model),

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from policies.evaluate import evaluate
+from policies.evaluate import Allow, Ask, evaluate
 from policies.pricing import cost
 from policies.refusals import Reason, Refusal
 from policies.terms import Funding
@@ -74,8 +74,9 @@ class QuoteAnswer(Shape):
 
 async def quote(services: Services, request: ApiRequest) -> QuoteAnswer:
     body, rulebook = request.body_as(QuoteBody), services.rulebooks.current
-    funds = await read_funds(services, request.caller.account.at(request.now))
-    decision = evaluate(request.caller, body.model_key, body.units, rulebook, request.now)
+    decision = evaluate(request.caller, Ask(body.model_key, body.units), rulebook, request.now)
+    exempt = decision.exempt if isinstance(decision, Allow) else None
+    funds = await read_funds(services, request.caller.account.at(request.now), exempt)
     funding: Funding | None = None
     refusal: Refusal | None = None
     if isinstance(decision, Refusal):

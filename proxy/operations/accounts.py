@@ -190,7 +190,7 @@ OPERATIONS = (
               "accounts show user-1001", OneAccount, show, positional=("account",)),
     Operation("accounts", "create", "Creates a user with a pay-as-you-go account.",
               "accounts create user-1001 --email ana@example.com --credits 50",
-              Create, create, changes=True, positional=("user",)),
+              Create, create, changes=True, positional=("user",), hidden=("email",)),
     Operation("accounts", "tag", "Adds tags to an account.", "accounts tag user-1001 beta_tester",
               ChangeTags, tag, changes=True, positional=("account", "tags")),
     Operation("accounts", "untag", "Takes tags from an account.", "accounts untag user-1001 beta_tester",

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, StringConstraints
 
-from policies.document import Pattern
 from policies.pricing import to_credits, to_micro
 from policies.refusals import iso
+from policies.scope import Pattern
 from policies.terms import MAX_AMOUNT, MICRO, HoldId
 from store.ids import id_text, parse_id
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -43,7 +45,11 @@ def silent(doing: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What operators work with. `actor` goes into histories; `rulebook` is the policy in force, or the one on disk."""
+    """What operators work with. `rulebook` is the policy in force, or the one on disk.
+
+    `actor` goes into histories, with `place`, where from, into the audit log. `compiling` is held while a policy is
+    compiled.
+    """
 
     store: Store
     settings: FareboxSettings
@@ -51,6 +57,10 @@ class Desk:
     actor: str
     progress: Progress = silent
     archive_folder: Path | None = None
+    policies: Path | None = None
+    """The folder of policy files, where there is one."""
+    place: str = ""
+    compiling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def now(self) -> datetime:
         return self.store.clock()
@@ -73,6 +83,10 @@ class Operation(Generic[Given]):
     """Arguments that a command line gives by their place; all others are options."""
     passes: str | None = None
     """The key of the answer that says whether all is well: the command ends with 1 when it is false."""
+    hidden: tuple[str, ...] = ()
+    """Arguments whose values are written neither into the audit log nor into the log."""
+    revisions: tuple[str, str] | None = None
+    """The keys of the answer that have the revision before and after the change."""
 
     def read(self, given: Mapping[str, object]) -> Given | Refusal:
         """The checked arguments, or everything that is wrong with them in one sentence."""
@@ -84,12 +98,23 @@ class Operation(Generic[Given]):
             return invalid_request(wrong, str(details[0]["loc"][0]), f"Example: farebox {self.example}")
 
     async def perform(self, desk: Desk, arguments: Given) -> Answer | Refusal:
-        """Do it. What changes something is logged with its actor, whether it succeeded or was refused."""
-        answer = await self.run(desk, arguments)
-        if self.changes:
-            result = f"refused: {answer.error}" if isinstance(answer, Refusal) else "done"
-            said = arguments.model_dump_json(exclude_none=True)
-            log.info("%s: %s %s %s: %s", desk.actor, self.noun, self.verb, said, result)
+        """Do it. What changes something is in the audit log, with its actor, whether it succeeds or is refused."""
+        if not self.changes:
+            return await self.run(desk, arguments)
+        from proxy.operations.auditing import audited, masked
+        from store.audit import Act, Outcome, Result
+
+        said = masked(arguments.model_dump(mode="json", exclude_none=True), self.hidden)
+        name = f"{self.noun} {self.verb}"
+        async with audited(desk.store, Act(desk.actor, desk.place, name, said)) as entry:
+            answer = await self.run(desk, arguments)
+            if isinstance(answer, Refusal):
+                entry.result = Result(Outcome.REFUSED, answer.error)
+            elif self.revisions is not None:
+                entry.result = Result(Outcome.DONE, None, *(answer[key] for key in self.revisions))
+        told = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
+        result = ": ".join(filter(None, (entry.result.outcome, entry.result.error)))
+        log.info("%s: %s %s: %s", desk.actor, name, told, result)
         return answer
 
 

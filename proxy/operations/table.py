@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.operations import accounts, credits, holds, jobs, keys, ledger, policy, subscriptions, usage
+from proxy.operations import (
+    accounts,
+    audit,
+    credits,
+    decisions,
+    holds,
+    jobs,
+    keys,
+    ledger,
+    policy,
+    subscriptions,
+    usage,
+)
 from proxy.operations.operation import Operation
 
 OPERATIONS: tuple[Operation[Any], ...] = (
@@ -17,4 +29,6 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     *ledger.OPERATIONS,
     *jobs.OPERATIONS,
     *policy.OPERATIONS,
+    *decisions.OPERATIONS,
+    *audit.OPERATIONS,
 )

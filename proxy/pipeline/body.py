@@ -12,7 +12,11 @@ from datetime import timedelta
 from aiohttp import HttpVersion11, web
 
 from policies.refusals import Reason, Refusal, invalid_request
+from proxy.pipeline.codings import TooLong, coding_of, decoded
 from proxy.pipeline.exchange import Body, Incoming
+from proxy.pipeline.extraction import is_alike
+from proxy.pipeline.multipart import MultipartReader, boundary_of
+from proxy.strict_json import Unreadable
 
 
 class BodyCut(Exception):
@@ -28,13 +32,14 @@ async def read_ahead(incoming: Incoming, limit: int, patience: timedelta) -> Bod
     length = incoming.request.content_length
     if length is not None and length > limit:
         return _too_large(limit)
-    if any(value.lower() not in ("", "identity") for value in incoming.values("content-encoding")):
-        hint = "Send the body uncompressed: this route reads its model from it."
-        return invalid_request("The body is compressed", "Content-Encoding", hint)
+    try:
+        coding = coding_of(incoming.values("content-encoding"))
+    except Unreadable as error:
+        return _unreadable(error)
     content = incoming.request.content
     if length is not None and content.is_eof():
         # It has arrived already, so there is nothing to wait for.
-        return Body(content.read_nowait(), complete=True)
+        return _whole(content.read_nowait(), coding, limit)
     await answer_expectation(incoming)
     peeked = bytearray()
     try:
@@ -47,7 +52,54 @@ async def read_ahead(incoming: Incoming, limit: int, patience: timedelta) -> Bod
         return _too_slow()
     except web.RequestPayloadError:
         return _malformed()
-    return Body(bytes(peeked), complete=True)
+    return _whole(bytes(peeked), coding, limit)
+
+
+def _whole(peeked: bytes, coding: str | None, limit: int) -> Body | Refusal:
+    """A body that is there, with what it says; it travels on as it came."""
+    if coding is None:
+        return Body(peeked, complete=True)
+    try:
+        return Body(peeked, complete=True, content=decoded(peeked, coding, limit))
+    except TooLong:
+        return _too_large(limit)
+    except Unreadable as error:
+        return _unreadable(error)
+
+
+async def read_fields(incoming: Incoming, names: frozenset[str], limit: int, patience: timedelta) -> Body | Refusal:
+    """A form in parts, until its first file begins: at most `limit` bytes of it, within `patience`."""
+    content_types = incoming.values("content-type")
+    boundary = boundary_of(content_types[0]) if len(content_types) == 1 else None
+    if boundary is None:
+        hint = "Send the body as multipart/form-data in UTF-8."
+        return invalid_request("The content type does not fit this route", "Content-Type", hint)
+    if any(value.lower() not in ("", "identity") for value in incoming.values("content-encoding")):
+        return invalid_request("The form is compressed", "Content-Encoding", "Send it uncompressed.")
+    await answer_expectation(incoming)
+    form, peeked = MultipartReader(boundary, names, is_alike), bytearray()
+    try:
+        async with asyncio.timeout(patience.total_seconds()):
+            while not form.in_files:
+                piece = await incoming.request.content.readany()
+                if not piece:
+                    form.end()
+                    return Body(bytes(peeked), complete=True, form=form)
+                form.feed(piece)
+                peeked += piece
+                if len(peeked) > limit and not form.in_files:
+                    return _too_large(limit)
+    except TimeoutError:
+        return _too_slow()
+    except web.RequestPayloadError:
+        return _malformed()
+    except Unreadable as error:
+        return _unreadable(error)
+    return Body(bytes(peeked), complete=False, form=form)
+
+
+def _unreadable(error: Unreadable) -> Refusal:
+    return invalid_request(f"The request cannot be read: {error}", "body")
 
 
 def _too_large(limit: int) -> Refusal:
@@ -77,6 +129,8 @@ def outgoing_body(
 
     The stream raises BodyCut when the next piece takes longer than `patience`, or is malformed.
     """
+    if body.form is not None and not body.complete:
+        return _form(incoming, body, patience), incoming.request.content_length
     if body.complete:
         return body.peeked or None, len(body.peeked) if body.peeked or incoming.request.body_exists else None
     request = incoming.request
@@ -92,6 +146,24 @@ async def _stream(incoming: Incoming, patience: timedelta) -> AsyncIterator[byte
     await answer_expectation(incoming)
     while piece := await _next_piece(incoming, patience):
         yield piece
+
+
+async def _form(incoming: Incoming, body: Body, patience: timedelta) -> AsyncIterator[bytes]:
+    """A form of which the beginning was read ahead. What does not fit to what was judged is cut off.
+
+    Each piece waits for the next one: the backend has all of a form only when all of it was found to be one.
+    """
+    assert body.form is not None, "asked for with one"
+    latest = body.peeked
+    try:
+        while piece := await _next_piece(incoming, patience):
+            body.form.feed(piece)
+            yield latest
+            latest = piece
+        body.form.end()
+    except Unreadable as error:
+        raise BodyCut(_unreadable(error)) from None
+    yield latest
 
 
 async def _next_piece(incoming: Incoming, patience: timedelta) -> bytes:

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from time import perf_counter
 
 from aiohttp import web
@@ -25,9 +23,9 @@ from config.routes import Poll
 from config.settings import Limits
 from policies.callers import Caller
 from policies.refusals import Refusal
-from proxy.headers import HeaderList
 from proxy.pipeline import forwarding, jobs, settlement
 from proxy.pipeline.body import BodyCut
+from proxy.pipeline.ending import ended_by, outcome_of
 from proxy.pipeline.exchange import Held, Routed
 from proxy.pipeline.lease import Lease
 from proxy.pipeline.metering import Reader, reader_for
@@ -44,6 +42,8 @@ from proxy.pipeline.relay import (
     relay,
     write_small,
 )
+from proxy.pipeline.reservation import Reserving
+from proxy.pipeline.websockets import WebSockets
 from proxy.services import Services
 from proxy.upstream.client import (
     UpstreamAnswer,
@@ -53,7 +53,7 @@ from proxy.upstream.client import (
     UpstreamUnreachable,
 )
 from store.engine import StoreUnavailable
-from store.ids import id_text
+from store.ledger import Ledger
 from store.verbs import Ended, Hold, Refused, Release, Settle
 
 log = logging.getLogger(__name__)
@@ -65,18 +65,26 @@ ACCEPTING_S = 30
 class Delivery:
     """Forwards the requests of one process and brings their answers back."""
 
-    def __init__(self, services: Services, recorder: Recorder) -> None:
+    def __init__(self, services: Services, recorder: Recorder, reserve: Reserving) -> None:
         self._services = services
         self._recorder = recorder
         self._accepting: set[asyncio.Task[web.StreamResponse]] = set()
+        self._websockets = WebSockets(services, recorder, self._send, reserve)
+
+    def leave(self) -> None:
+        """Farebox stops: what would not end by itself is brought to its end."""
+        self._websockets.leave()
 
     async def close(self) -> None:
         """Wait for the jobs that backends are accepting at this moment, though not for ever."""
+        await self._websockets.close()
         if self._accepting:
             await asyncio.wait(self._accepting, timeout=ACCEPTING_S)
 
     async def unmetered(self, routed: Routed, caller: Caller | None) -> web.StreamResponse | Refusal:
         """A request that costs nothing. Answers about jobs are read as they pass by."""
+        if routed.websocket is not None:
+            return await self._websockets.unmetered(routed, routed.websocket, caller)
         poll = routed.route.settings.poll
         if poll is None or caller is None:
             async with await self._send(routed, caller) as answer:
@@ -105,6 +113,9 @@ class Delivery:
 
     async def metered(self, held: Held) -> web.StreamResponse:
         """A request that is paid for."""
+        websocket = held.admitted.asked.routed.websocket
+        if websocket is not None:
+            return await self._websockets.metered(held, websocket)
         if held.admitted.asked.routed.route.settings.job is None:
             return await self._leased(held)
         # A backend that accepts a job is heard to the end even when the client leaves: the job runs all the same.
@@ -126,12 +137,12 @@ class Delivery:
         return answer
 
     async def _leased(self, held: Held) -> web.StreamResponse:
-        with Lease(self._services.store.ledger, held, self._limits.request_deadline) as lease:
+        with Lease(self._ledger, held, self._limits.request_deadline) as lease:
             return await self._metered(held, lease)
 
     async def _metered(self, held: Held, lease: Lease) -> web.StreamResponse:
         asked = held.admitted.asked
-        async with self._ended_by(held, lambda: settlement.release_verb(held, "no answer")), lease.in_time():
+        async with ended_by(self._ledger, held, lambda: settlement.release_verb(held, "no answer")), lease.in_time():
             answer = await self._send(asked.routed, held.admitted.caller, held)
         async with answer:
             if not 200 <= answer.status < 300:
@@ -143,14 +154,14 @@ class Delivery:
     async def _failed(self, held: Held, answer: UpstreamAnswer) -> web.StreamResponse:
         """A failed call costs nothing, and its answer passes as it is."""
         verb = settlement.release_verb(held, f"upstream answered {answer.status}")
-        headers = await self._outcome_of(held, self._services.store.ledger.end(verb))
+        headers = await outcome_of(held, self._ledger.end(verb))
         return await relay(held.admitted.asked.routed.incoming, answer, headers, None)
 
     async def _small(self, held: Held, answer: UpstreamAnswer, reader: Reader, lease: Lease) -> web.StreamResponse:
         """A short answer is read, settled and then sent: its headers state the true charge, durably taken."""
-        async with self._ended_by(held, lambda: settlement.release_verb(held, "answer cut")), lease.in_time():
+        async with ended_by(self._ledger, held, lambda: settlement.release_verb(held, "answer cut")), lease.in_time():
             body = await read_all(answer, reader)
-        headers = await self._outcome_of(held, self._end(held, answer, reader))
+        headers = await outcome_of(held, self._end(held, answer, reader))
         return await write_small(held.admitted.asked.routed.incoming, answer, body, headers)
 
     async def _streamed(self, held: Held, answer: UpstreamAnswer, reader: Reader, lease: Lease) -> web.StreamResponse:
@@ -162,9 +173,9 @@ class Delivery:
             return settlement.abort_verb(held, measured, answer.status, self._services.now() - incoming.received_at)
 
         left: ClientLeft | None = None
-        async with self._ended_by(held, aborted), self._recorder.streaming():
+        async with ended_by(self._ledger, held, aborted), self._recorder.streaming():
             try:
-                response = await begin(incoming, answer, settlement.funding_headers(held.hold))
+                response = await begin(incoming, answer, settlement.reserved_headers(held))
                 await pump(incoming, answer, response, reader, lease)
             except ClientLeft as error:
                 if held.admitted.asked.routed.route.settings.job is None:
@@ -172,36 +183,11 @@ class Delivery:
                 async with lease.in_time():
                     await hear_out(answer, reader)
                 left = error
-        await self._outcome_of(held, self._end(held, answer, reader))
+        await outcome_of(held, self._end(held, answer, reader))
         if left is not None:
             raise left
         await finish(response)
         return response
-
-    @asynccontextmanager
-    async def _ended_by(self, held: Held, verb: Callable[[], Settle | Release]) -> AsyncIterator[None]:
-        """End the hold by `verb` when what is inside fails."""
-        ledger = self._services.store.ledger
-        try:
-            yield
-        except Exception:
-            # Before the client is told: who reads the balance then finds it as it should be.
-            await self._outcome_of(held, ledger.end(verb()))
-            raise
-        except BaseException:
-            # The client has left. Nothing may be awaited any more, and nobody is there to be told.
-            ledger.end_soon(verb())
-            raise
-
-    async def _outcome_of(self, held: Held, ending: Awaitable[Hold | Ended | Refused]) -> HeaderList:
-        """What the client is told about its hold. An answer that is there is not withheld because the store is not:
-        the ledger ends the hold when it can, or its deadline does.
-        """
-        try:
-            return settlement.headers_of(await ending)
-        except StoreUnavailable as error:
-            log.error("hold %s could not be ended yet: %s", id_text(held.hold.hold_id), error)
-            return settlement.funding_headers(held.hold)
 
     async def _end(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> Hold | Ended | Refused:
         """Settle a complete answer, or bind its hold to the job that it has accepted."""
@@ -219,6 +205,10 @@ class Delivery:
         ended = await store.ledger.end(settlement.settle_verb(held, measured, answer.status, latency, "answered"))
         self._recorder.settled(held, ended)
         return ended
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._services.store.ledger
 
     @property
     def _limits(self) -> Limits:

@@ -15,12 +15,15 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from config.routes import WebSocket
 from policies.callers import Caller
 from policies.evaluate import Allow
 from policies.rulebook import Rulebook
 from policies.terms import HoldId
 from proxy.headers import HeaderList
+from proxy.limiting import Pass
 from proxy.paths import Target
+from proxy.pipeline.multipart import MultipartReader
 from proxy.pipeline.routing import CompiledRoute
 from store.verbs import Hold
 
@@ -39,6 +42,8 @@ class Incoming(NamedTuple):
     headers: HeaderList
     travelling: HeaderList
     received_at: datetime
+    websocket: bool = False
+    """Whether it asks to become a WebSocket."""
 
     def values(self, name: str) -> list[str]:
         """All values of a header, in order."""
@@ -52,13 +57,24 @@ class Routed(NamedTuple):
     route: CompiledRoute
     parameters: Mapping[str, str]
 
+    @property
+    def websocket(self) -> WebSocket | None:
+        """How the connection is served, where it asks to become a WebSocket and may."""
+        return self.route.websocket if self.incoming.websocket else None
+
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A request body: the part that was read ahead, and whether that is all of it."""
+    """A request body: the part that was read ahead, and whether that is all of it.
+
+    `content` is what was read with its compression taken off, where it had one. `form` reads on while the rest of a
+    form streams by.
+    """
 
     peeked: bytes
     complete: bool
+    content: bytes | None = None
+    form: MultipartReader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +89,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Policy allows it. The same rulebook serves the request to its end."""
+    """Policy allows it and its limits have room. The same rulebook serves the request to its end."""
 
     asked: Asked
     caller: Caller
     allow: Allow
     rulebook: Rulebook
+    passing: Pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
@@ -51,6 +51,8 @@ class RequestParts:
     headers: HeaderList
     body: bytes
     parsed: dict[str, Any]
+    multipart: Mapping[str, list[str]] = field(default_factory=dict)
+    """The wanted fields of a form in parts."""
 
 
 def extract(route: Route, parts: RequestParts) -> tuple[str, dict[str, Decimal]] | Refusal:
@@ -145,6 +147,8 @@ def _values(source: Source, parts: RequestParts) -> list[Any]:
         return _header(parts, source.header)
     if source.form is not None:
         return _field(parts, "form", _form_text(parts), source.form)
+    if source.multipart is not None:
+        return list(parts.multipart[source.multipart])
     return [source.const]
 
 
@@ -194,14 +198,15 @@ def _field(parts: RequestParts, kind: str, text: str, name: str) -> list[str]:
     """
     values = [value for key, value in _pairs(parts, kind, text) if key == name]
     lenient = _pairs(parts, f"lenient {kind}", text.replace(";", "&")) if ";" in text else _pairs(parts, kind, text)
-    alike = [key for key, _ in lenient if _is_alike(key, name)]
+    alike = [key for key, _ in lenient if is_alike(key, name)]
     if alike != [name] * len(values):
         error = f"{name} is given in more than one way"
         raise _Refused(invalid_request(error, f"{kind} {name}", f"Give {name} once, spelled like this."))
     return values
 
 
-def _is_alike(key: str, name: str) -> bool:
+def is_alike(key: str, name: str) -> bool:
+    """Whether some backend might take the field `key` for the field `name`."""
     return _letters(key if "[" in name else key.partition("[")[0]) == _letters(name)
 
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
+from config.routes import WebSocket
 from policies.callers import Caller
 from policies.evaluate import Allow
 from policies.refusals import Reason, Refusal
 from proxy.headers import HeaderList, readable_codings, with_forwarded_for
 from proxy.pipeline.body import outgoing_body
 from proxy.pipeline.exchange import Body, Routed
-from proxy.upstream.client import Outgoing, UpstreamAnswer, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
+from proxy.pipeline.relay import write_interim
+from proxy.upstream.client import (
+    Outgoing,
+    UpstreamAnswer,
+    UpstreamBroken,
+    UpstreamBusy,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from proxy.websocket import handshake
 from store.api_keys import PREFIX
 
 UNREAD = Body(b"", complete=False)
@@ -39,10 +50,25 @@ async def send(
     if caller is not None:
         headers += _identity(caller, allow)
     headers.append(("X-Request-Id", incoming.id_text))
+    if routed.websocket is not None:
+        return await _switch(routed, routed.websocket, headers)
     payload, length = outgoing_body(incoming, body, patience)
     repeatable = payload is None and incoming.method in SAFE and allow is None
-    outgoing = Outgoing(incoming.method, incoming.target.raw, headers, payload, length, repeatable)
+    interim = partial(write_interim, incoming)
+    outgoing = Outgoing(incoming.method, incoming.target.raw, headers, payload, length, repeatable, interim=interim)
     return await routed.route.upstream.send(outgoing)
+
+
+async def _switch(routed: Routed, websocket: WebSocket, headers: HeaderList) -> UpstreamAnswer:
+    """Ask for a WebSocket; an answer 101 grants it."""
+    if websocket.charge == "usage":
+        headers = handshake.unextended(headers)
+    outgoing = Outgoing("GET", routed.incoming.target.raw, [*headers, *handshake.SWITCHING], None, None, switches=True)
+    answer = await routed.route.upstream.send(outgoing)
+    if answer.status == 101 and (problem := handshake.problem_of(headers, answer.headers)) is not None:
+        async with answer:
+            raise UpstreamBroken(f"upstream {routed.route.settings.upstream!r} broke the connection: {problem}")
+    return answer
 
 
 def _without_our_keys(headers: HeaderList) -> HeaderList:

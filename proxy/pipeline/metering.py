@@ -208,6 +208,11 @@ def usage_in(documents: Sequence[Any], wanted: Sequence[tuple[str, tuple[str, ..
     return units
 
 
+def states_any(document: Any, wanted: Sequence[tuple[str, tuple[str, ...]]]) -> bool:
+    """Whether a document has anything at one of the places, believable or not."""
+    return any(_lookup(document, pointer) is not None for _, pointer in wanted)
+
+
 def _is_believable(value: Decimal) -> bool:
     _, digits, exponent = value.as_tuple()
     return 0 <= value <= MAX_UNITS and len(digits) <= MAX_DIGITS and -MAX_DIGITS <= int(exponent) <= MAX_DIGITS

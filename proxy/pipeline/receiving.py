@@ -13,6 +13,7 @@ from proxy.errors import METHODS
 from proxy.headers import HeaderList, end_to_end
 from proxy.paths import parse_target
 from proxy.pipeline.exchange import Incoming
+from proxy.websocket import handshake
 from store.ids import id_text
 
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+")
@@ -31,7 +32,10 @@ def receive(request: web.BaseRequest, request_id: HoldId, now: datetime) -> Inco
     if isinstance(target, Refusal):
         return target
     text, travelling = id_text(request_id), end_to_end(headers)
-    return Incoming(request, request_id, text, request.method, target, headers, travelling, now)
+    # Few requests nominate anything, and only those can ask for a WebSocket.
+    current = request.version == HttpVersion11
+    websocket = current and "Upgrade" in request.headers and handshake.asks(request.method, headers)
+    return Incoming(request, request_id, text, request.method, target, headers, travelling, now, websocket)
 
 
 def _malformed(request: web.BaseRequest, headers: HeaderList) -> Refusal | None:

@@ -44,6 +44,15 @@ class Recorder:
         self._metrics.request("management", "answered", status)
         log.info("%s %s status=%d", request_id, endpoint, status)
 
+    def noticed(self, held: Held) -> None:
+        """What entries of the policy that are not enforced would have done to a call that was let through."""
+        request_id, admitted = held.admitted.asked.routed.incoming.id_text, held.admitted
+        told = [(notice.rule, notice.mode) for notice in admitted.allow.notices]
+        told += [(entry.id, entry.mode) for entry in admitted.passing.exceeded]
+        for rule, mode in told:
+            self._metrics.noticed(rule, mode)
+            log.info("%s policy %s would have stopped or changed this call: rule=%s", request_id, mode, rule)
+
     def reserving(self, seconds: float) -> None:
         """The ledger has answered a reservation, in whichever way."""
         self._metrics.reserved(seconds)

@@ -18,6 +18,7 @@ from proxy.pipeline.exchange import Incoming
 from proxy.pipeline.lease import Lease
 from proxy.pipeline.metering import Reader
 from proxy.upstream.client import UpstreamAnswer, UpstreamBroken, UpstreamTimeout
+from proxy.websocket.handshake import SWITCHING
 
 SMALL = 64 * 2**10
 """Bytes: an answer up to this length is written at once, with its true charge in the headers."""
@@ -70,6 +71,8 @@ class Relayed(web.StreamResponse):
 
     def _head(self, request: web.BaseRequest, writer: StreamWriter) -> list[str]:
         """The lines of the head. Decides how the body is framed (RFC 9112 §6.3), and what becomes of the connection."""
+        if self.status == 101:
+            return [f"HTTP/1.1 101 {self.reason}", *map(": ".join, [*self._lines, *SWITCHING])]
         current = request.version >= HttpVersion11
         keep_alive = request.keep_alive if self._keep_alive is None else self._keep_alive
         lines = [f"HTTP/{'1.1' if current else '1.0'} {self.status} {self.reason}", *map(": ".join, self._lines)]
@@ -103,6 +106,14 @@ async def write_answer(request: web.BaseRequest, answer: Answer, extra: HeaderLi
     if not request.content.at_eof() or request.content.exception() is not None:
         response.force_close()
     return await _written(request, response)
+
+
+def write_interim(incoming: Incoming, status: int, reason: str, headers: HeaderList) -> None:
+    """Pass on an answer before the answer, such as 103 (RFC 9110 §15.2). HTTP/1.0 knows none."""
+    request = incoming.request
+    if request.version >= HttpVersion11 and request.transport is not None and request.writer.output_size == 0:
+        head = [f"HTTP/1.1 {status} {reason}", *map(": ".join, end_to_end(headers)), "", ""]
+        request.transport.write(lines_bytes(head))
 
 
 def cut(request: web.BaseRequest, response: web.StreamResponse) -> Truncated:

@@ -8,14 +8,28 @@ never decided from memory alone: whoever has just subscribed is not told to subs
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from policies.callers import Caller
-from policies.evaluate import Allow, evaluate
-from policies.refusals import Refusal, account_frozen, insufficient_credits, quota_exceeded, store_unavailable
+from policies.evaluate import Allow, Ask, evaluate
+from policies.refusals import (
+    Refusal,
+    account_frozen,
+    insufficient_credits,
+    policy_error,
+    quota_exceeded,
+    store_unavailable,
+)
+from policies.rulebook import Rulebook
 from policies.terms import OnDeadline, OnLate, Overrun, Scope
+from proxy.limiting import Pass
 from proxy.pipeline.exchange import Admitted, Asked, Held, Incoming
 from proxy.services import Services
 from store.verbs import Hold, LacksCredits, LacksQuota, Refused, Request, Reserve
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """Decisions of one request: an account that changes three times while one request is decided is being attacked."""
@@ -27,24 +41,66 @@ async def identify(incoming: Incoming, services: Services, *, fresh: bool = Fals
     return await services.identifier.identify(*credentials, Scope.USE, fresh=fresh)
 
 
-async def reserve(asked: Asked, caller: Caller | Refusal, services: Services) -> Held | Refusal:
-    """The quote, taken aside for a caller whom policy allows."""
-    fresh = False
-    for _ in range(ATTEMPTS):
-        if isinstance(caller, Refusal):
-            return caller
-        rulebook = services.rulebooks.current
-        allow = evaluate(caller, asked.model_key, asked.units, rulebook, services.now())
-        if isinstance(allow, Allow):
-            admitted = Admitted(asked, caller, allow, rulebook)
-            asked_at = asyncio.get_running_loop().time()
-            outcome = await services.store.ledger.reserve(_verb(admitted, services))
-            if outcome is not Refused.STALE:
-                return _held(admitted, outcome, asked_at)
-        elif fresh:
-            return allow
-        caller, fresh = await identify(asked.routed.incoming, services, fresh=True), True
-    return store_unavailable()
+Reserving = Callable[[Asked, Caller | Refusal], Awaitable[Held | Refusal]]
+"""`reserve`, with everybody told who has to know of its decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What came of a request: the hold, or why there is none; with the decision, on whom it was, and by which policy.
+
+    `decided` is None where it did not come to a decision.
+    """
+
+    outcome: Held | Refusal
+    caller: Caller | None = None
+    decided: Allow | Refusal | None = None
+    revision: str = ""
+
+
+async def reserve(asked: Asked, caller: Caller | Refusal, services: Services) -> Reserved:
+    """The quote, taken aside for a caller whom policy allows and whose limits have room."""
+    fresh, passing, held = False, None, None
+    try:
+        for _ in range(ATTEMPTS):
+            if isinstance(caller, Refusal):
+                return Reserved(caller)
+            rulebook = services.rulebooks.current
+            allow = decide(asked, caller, rulebook, services)
+            if isinstance(allow, Allow):
+                # What is over a limit now is so for fresh eyes as well, or will be let through a moment later.
+                passing = await services.limiter.admit(allow.limits, caller, asked.routed.incoming.id, services.now())
+                if isinstance(passing, Refusal):
+                    return Reserved(passing, caller, allow, rulebook.revision)
+                admitted = Admitted(asked, caller, allow, rulebook, passing)
+                asked_at = asyncio.get_running_loop().time()
+                outcome = await services.store.ledger.reserve(_verb(admitted, services))
+                if outcome is not Refused.STALE:
+                    held = _held(admitted, outcome, asked_at)
+                    return Reserved(held, caller, allow, rulebook.revision)
+                await passing.undo()
+            elif fresh:
+                return Reserved(allow, caller, allow, rulebook.revision)
+            caller, fresh = await identify(asked.routed.incoming, services, fresh=True), True
+        return Reserved(store_unavailable())
+    finally:
+        if isinstance(passing, Pass) and not isinstance(held, Held):
+            passing.leave()
+
+
+def ask_of(asked: Asked) -> Ask:
+    """The request as policies see it."""
+    route = asked.routed.route.settings
+    return Ask(asked.model_key, asked.units, route.action or route.id, route.id)
+
+
+def decide(asked: Asked, caller: Caller, rulebook: Rulebook, services: Services) -> Allow | Refusal:
+    """The decision of the policy. A fault in it is never a reason to let a call through."""
+    try:
+        return evaluate(caller, ask_of(asked), rulebook, services.now())
+    except Exception:
+        log.exception("policy %s could not be evaluated for %s", rulebook.revision, asked.routed.incoming.id_text)
+        return policy_error()
 
 
 def _held(admitted: Admitted, outcome: Hold | LacksCredits | LacksQuota | Refused, asked_at: float) -> Held | Refusal:
@@ -89,4 +145,5 @@ def _verb(admitted: Admitted, services: Services) -> Reserve:
         on_deadline=OnDeadline(route.on_crash),
         on_late=OnLate(route.on_late),
         overrun=Overrun(route.overrun),
+        fair_use=allow.exempt.terms if allow.exempt is not None else None,
     )

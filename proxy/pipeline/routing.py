@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from config.extractors import Source
-from config.routes import Route
+from config.routes import Route, WebSocket
 from policies.refusals import Refusal, invalid_request, no_route
 from proxy.paths import LONG, REMEMBERED, Found, PathTable, Target, lenient
 from proxy.strict_json import tokens
@@ -22,10 +22,18 @@ class CompiledRoute:
     upstream: Upstream
     reads_body: bool
     usage: tuple[tuple[str, tuple[str, ...]], ...]
+    reads_fields: frozenset[str] = frozenset()
+    """The fields of a form in parts that decide; its files are not read."""
 
     @property
     def id(self) -> str:
         return self.settings.id
+
+    @property
+    def websocket(self) -> WebSocket | None:
+        """How its WebSockets are served. Where nothing is paid for, they pass without a word in the settings."""
+        unpaid = None if self.settings.access == "metered" else WebSocket()
+        return self.settings.websocket or unpaid
 
     @property
     def reads_answer(self) -> bool:
@@ -45,8 +53,9 @@ class Routes:
             compiled = CompiledRoute(
                 route,
                 upstreams[route.upstream],
-                _reads_body(route),
+                any(source.reads_body for source in _sources(route)),
                 tuple((name, tokens(source.json_)) for name, source in route.usage.items()),
+                frozenset(source.multipart for source in _sources(route) if source.multipart is not None),
             )
             for match in route.match:
                 self._table.add(match.method, match.segments, compiled)
@@ -80,8 +89,8 @@ def _all_open(routes: Iterable[CompiledRoute]) -> bool:
     return all(route.settings.access == "open" for route in routes)
 
 
-def _reads_body(route: Route) -> bool:
+def _sources(route: Route) -> list[Source]:
     sources: list[Source] = [route.model] if route.model is not None else []
     for unit in route.units.values():
         sources += [unit] if isinstance(unit, Source) else unit.product
-    return any(source.reads_body for source in sources)
+    return sources

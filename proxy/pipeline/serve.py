@@ -15,21 +15,24 @@ from time import perf_counter
 
 from aiohttp import web
 
+from policies.callers import Caller
 from policies.refusals import Reason, Refusal, account_frozen, store_unavailable
+from proxy.decision_log import Call, DecisionLog
 from proxy.errors import STATUS, Answer, answer_to
 from proxy.management.api import Management
 from proxy.management.endpoint import Endpoint
 from proxy.paths import Found
 from proxy.pipeline import forwarding
-from proxy.pipeline.body import BodyCut, read_ahead
+from proxy.pipeline.body import BodyCut, read_ahead, read_fields
 from proxy.pipeline.delivery import Delivery
-from proxy.pipeline.exchange import Asked, Incoming, Routed
+from proxy.pipeline.exchange import Asked, Held, Incoming, Routed
 from proxy.pipeline.extraction import RequestParts, extract
 from proxy.pipeline.receiving import receive
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import Truncated, write_answer
-from proxy.pipeline.reservation import identify, reserve
+from proxy.pipeline.reservation import Reserved, ask_of, identify, reserve
 from proxy.pipeline.routing import Routes
+from proxy.pipeline.stretches import stretch_units
 from proxy.services import Services
 from proxy.upstream.client import UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
 from store.engine import StoreUnavailable
@@ -41,12 +44,24 @@ log = logging.getLogger(__name__)
 class Pipeline:
     """Serves the requests of one process."""
 
-    def __init__(self, services: Services, routes: Routes, management: Management, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        services: Services,
+        routes: Routes,
+        management: Management,
+        recorder: Recorder,
+        decisions: DecisionLog,
+    ) -> None:
         self._services = services
         self._routes = routes
         self._management = management
         self._recorder = recorder
-        self._delivery = Delivery(services, recorder)
+        self._decisions = decisions
+        self._delivery = Delivery(services, recorder, self._reserve)
+
+    def leave(self) -> None:
+        """The stop signal has come: what would not end by itself is brought to its end."""
+        self._delivery.leave()
 
     async def close(self) -> None:
         await self._delivery.close()
@@ -105,25 +120,53 @@ class Pipeline:
         asked = await self._resolve(routed)
         if isinstance(asked, Refusal):
             return asked
-        started = perf_counter()
-        held = await reserve(asked, caller, self._services)
-        self._recorder.reserving(perf_counter() - started)
+        held = await self._reserve(asked, caller)
         if isinstance(held, Refusal):
             return held
-        return await self._delivery.metered(held)
+        with held.admitted.passing.held():
+            return await self._delivery.metered(held)
+
+    async def _reserve(self, asked: Asked, caller: Caller | Refusal) -> Held | Refusal:
+        """The quote, taken aside and told of; whoever is given it leaves its places when the call is over."""
+        started = perf_counter()
+        reserved = await reserve(asked, caller, self._services)
+        self._recorder.reserving(perf_counter() - started)
+        self._log(asked.routed.incoming, asked, reserved)
+        if isinstance(reserved.outcome, Held):
+            self._recorder.noticed(reserved.outcome)
+        return reserved.outcome
+
+    def _log(self, incoming: Incoming, asked: Asked, reserved: Reserved) -> None:
+        """Into the decision log; never a reason for a request to fail."""
+        if reserved.caller is None or reserved.decided is None:
+            return
+        call = Call(incoming.id, reserved.caller, ask_of(asked), reserved.revision, self._services.now())
+        try:
+            outcome = reserved.outcome
+            self._decisions.add(call, reserved.decided, outcome if isinstance(outcome, Refusal) else outcome.hold)
+        except Exception:
+            log.exception("the decision on request %s could not be recorded", incoming.id_text)
 
     async def _resolve(self, routed: Routed) -> Asked | Refusal:
         """The model and the units that the request asks for."""
         limits = self._services.settings.values.limits
         incoming, body = routed.incoming, forwarding.UNREAD
-        if routed.route.reads_body:
-            read = await read_ahead(incoming, limits.peek, limits.body_timeout)
+        if routed.route.reads_body or routed.route.reads_fields:
+            if routed.route.reads_fields:
+                read = await read_fields(incoming, routed.route.reads_fields, limits.peek, limits.body_timeout)
+            else:
+                read = await read_ahead(incoming, limits.peek, limits.body_timeout)
             if isinstance(read, Refusal):
                 return read
             body = read
-        parts = RequestParts(routed.parameters, incoming.target.query, incoming.travelling, body.peeked, {})
+        content = body.peeked if body.content is None else body.content
+        fields = body.form.fields if body.form is not None else {}
+        parts = RequestParts(routed.parameters, incoming.target.query, incoming.travelling, content, {}, fields)
         extracted = extract(routed.route.settings, parts)
-        return extracted if isinstance(extracted, Refusal) else Asked(routed, body, *extracted)
+        if isinstance(extracted, Refusal):
+            return extracted
+        model_key, units = extracted
+        return Asked(routed, body, model_key, {**units, **stretch_units(routed.websocket)})
 
     async def _record(
         self,

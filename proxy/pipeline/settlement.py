@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from policies.pricing import cost, to_credits
+from policies.scope import Mode
 from policies.terms import Funding, OnDeadline
 from proxy.headers import HeaderList
 from proxy.pipeline.exchange import Held, Measured
@@ -36,7 +37,7 @@ def measure(held: Held, documents: Sequence[Any], complete: bool) -> Measured:
             log.warning("no usable usage in the answer on route %s; the quote is charged", route.id)
         return Measured(None, quoted, estimated=True)
     units: dict[str, Decimal] = {**asked.units, **stated}
-    amount = None if held.hold.funding is Funding.QUOTA else cost(held.admitted.allow.model.price, units)
+    amount = cost(held.admitted.allow.model.price, units) if held.hold.funding is Funding.CREDITS else None
     return Measured(amount, {name: str(value) for name, value in units.items()}, estimated=False)
 
 
@@ -86,12 +87,36 @@ def headers_of(outcome: Hold | Ended | Refused) -> HeaderList:
 def funding_headers(outcome: Hold | Ended) -> HeaderList:
     """What the caller is told: who paid, how much was charged or is still reserved, and what is left."""
     amount = outcome.amount if isinstance(outcome, Hold) else outcome.charged
+    if outcome.funding is Funding.EXEMPT:
+        # What is counted for fair use is no charge.
+        return [("X-Farebox-Funding", str(outcome.funding)), ("X-Farebox-Charged", "0")]
     label = "X-Farebox-Reserved" if isinstance(outcome, Hold) else "X-Farebox-Charged"
     if outcome.funding is Funding.QUOTA:
         shown, left, remaining = str(amount), "X-Farebox-Quota-Remaining", str(outcome.available)
     else:
         shown, left, remaining = credits_text(amount), "X-Farebox-Credits-Remaining", credits_text(outcome.available)
     return [("X-Farebox-Funding", str(outcome.funding)), (label, shown), (left, remaining)]
+
+
+def reserved_headers(held: Held) -> HeaderList:
+    """What the client is told of a hold that is still open."""
+    return funding_headers(held.hold) + notice_headers(held)
+
+
+def notice_headers(held: Held) -> HeaderList:
+    """What entries of the policy in mode `warn` would have done, in one line of ASCII each."""
+    admitted = held.admitted
+    told = [(notice.rule, notice.sentence) for notice in admitted.allow.notices if notice.mode is Mode.WARN]
+    told += [
+        (entry.id, entry.content.because or "This limit is exceeded")
+        for entry in admitted.passing.exceeded
+        if entry.mode is Mode.WARN
+    ]
+    return [
+        ("X-Farebox-Warning", f"{rule}: {sentence.encode('ascii', 'backslashreplace').decode()}")
+        for rule, sentence in told
+        if sentence.isprintable()
+    ]
 
 
 def credits_text(micro_credits: int) -> str:

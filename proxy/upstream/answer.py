@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 from proxy.headers import HeaderList
 from proxy.upstream.parsing import AnswerParser
+from proxy.upstream.tunnel import Tunnel
 
 HIGH_WATER = 64 * 2**10
 """Bytes of a body that wait for a slow client before the backend is held back; one read more may come on top."""
@@ -37,13 +38,16 @@ class UpstreamAnswer:
         "length",
         "reason",
         "status",
+        "tunnel",
     )
 
-    def __init__(self, parser: AnswerParser, carrier: Carrier) -> None:
+    def __init__(self, parser: AnswerParser, carrier: Carrier, tunnel: Tunnel | None = None) -> None:
+        """`tunnel` is what the connection has become with this answer, which is then 101."""
         self.status = parser.status
         self.reason = parser.reason
         self.headers: HeaderList = parser.headers
         self.length = parser.length
+        self.tunnel = tunnel
         self._parser = parser
         self._carrier = carrier
         self._waiter: asyncio.Future[None] | None = None

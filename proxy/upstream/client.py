@@ -24,10 +24,11 @@ from typing import Self
 from config.upstreams import Upstream as UpstreamSettings
 from proxy.headers import lines_bytes, without
 from proxy.upstream.answer import UpstreamAnswer
-from proxy.upstream.connection import Connection, Patience
+from proxy.upstream.connection import Connection
 from proxy.upstream.exchange import (
     DeadConnection,
     Outgoing,
+    Patience,
     UpstreamBroken,
     UpstreamBusy,
     UpstreamTimeout,
@@ -123,7 +124,8 @@ class Upstream:
         Raises UpstreamUnreachable, UpstreamBusy, UpstreamTimeout, UpstreamBroken, or what the body raises.
         """
         try:
-            return await self._attempt(outgoing, fresh=False)
+            # What is switched is not kept, so a kept connection would only be a risk.
+            return await self._attempt(outgoing, fresh=outgoing.switches)
         except DeadConnection as dead:
             if not (dead.unsent or outgoing.repeatable):
                 raise

@@ -9,26 +9,18 @@ import asyncio
 import select
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Protocol, cast
 
 from proxy.upstream.answer import UpstreamAnswer
 from proxy.upstream.deadline import Deadline
-from proxy.upstream.exchange import DeadConnection, Outgoing, UpstreamBroken, UpstreamTimeout
+from proxy.upstream.exchange import DeadConnection, Outgoing, Patience, UpstreamBroken, UpstreamTimeout
 from proxy.upstream.parsing import AnswerParser, MalformedAnswer
+from proxy.upstream.tunnel import Tunnel
 
 ONE_WRITE = 64 * 2**10
 """Bytes of a body that leave together with the head: copying more costs more than a second write."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long an exchange may take, in seconds: until the head of its answer, between two pieces, altogether."""
-
-    response_s: float
-    idle_s: float
-    total_s: float
 
 
 class Owner(Protocol):
@@ -58,6 +50,7 @@ class Connection(asyncio.BufferedProtocol):
         self._answer: UpstreamAnswer | None = None
         self._head: asyncio.Future[UpstreamAnswer | Exception] | None = None
         self._upload: asyncio.Task[None] | None = None
+        self._tunnel: Tunnel | None = None
         self._writable: asyncio.Future[None] | None = None
         self._lost = False
         self.used = False
@@ -72,7 +65,9 @@ class Connection(asyncio.BufferedProtocol):
         self._patience = patience
         self._deadline.cut_at = self._loop.time() + patience.total_s
         self._deadline.wait(patience.response_s)
-        self._parser = parser = AnswerParser(is_head=outgoing.method == "HEAD")
+        is_head, may_switch = outgoing.method == "HEAD", outgoing.switches
+        parser = AnswerParser(is_head=is_head, may_switch=may_switch, interim=outgoing.interim)
+        self._parser = parser
         self._head = self._loop.create_future()
         self._send(head, outgoing)
         try:
@@ -90,6 +85,8 @@ class Connection(asyncio.BufferedProtocol):
 
         It may be over already, and another one may be under way here: who was cancelled learns of it late.
         """
+        if self._tunnel is not None:
+            self._tunnel.abandon()
         if self._parser is parser:
             self._end(None, reusable=False)
         if self._parser is None:
@@ -158,6 +155,9 @@ class Connection(asyncio.BufferedProtocol):
     def _arrived(self, parser: AnswerParser) -> None:
         if not parser.headers_complete:
             return
+        if parser.switched:
+            self._switch(parser)
+            return
         if not parser.complete:
             self._deadline.wait(self._patience.idle_s)
         if self._answer is None:
@@ -166,6 +166,15 @@ class Connection(asyncio.BufferedProtocol):
                 self._head.set_result(self._answer)
         self._answer.arrived()
         self._end_if_complete()
+
+    def _switch(self, parser: AnswerParser) -> None:
+        """The transport is the tunnel's from now on; this connection is over when that one is."""
+        self._parser = None
+        self._deadline.close()
+        over = partial(self._owner.finished, self, reusable=False)
+        self._tunnel = Tunnel(self._name, self._transport, parser.pieces, over)
+        if self._head is not None and not self._head.done():
+            self._head.set_result(UpstreamAnswer(parser, self, self._tunnel))
 
     def eof_received(self) -> None:
         parser = self._parser

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from proxy.headers import HeaderList
+from proxy.upstream.parsing import Interim
 
 
 class UpstreamUnreachable(Exception):
@@ -39,7 +41,8 @@ class Outgoing(NamedTuple):
     """A request to a backend. `body` is bytes, a stream of pieces, or None; `length` is known or None.
 
     What the stream raises is raised by `Upstream.send` as it is. A request is `repeatable` when asking twice is as
-    good as asking once: a safe method (RFC 9110 §9.2.1) that nobody pays for.
+    good as asking once: a safe method (RFC 9110 §9.2.1) that nobody pays for. One that `switches` asks for another
+    protocol on its connection (RFC 9110 §7.8), and may be answered by 101. `interim` hears of interim answers.
     """
 
     method: str
@@ -48,3 +51,14 @@ class Outgoing(NamedTuple):
     body: bytes | AsyncIterator[bytes] | None
     length: int | None
     repeatable: bool = False
+    switches: bool = False
+    interim: Interim | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an exchange may take, in seconds: until the head of its answer, between two pieces, altogether."""
+
+    response_s: float
+    idle_s: float
+    total_s: float

@@ -8,8 +8,8 @@ from math import inf
 
 from config.upstreams import Health
 from proxy.headers import lines_bytes
-from proxy.upstream.connection import Connection, Patience
-from proxy.upstream.exchange import Outgoing, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from proxy.upstream.connection import Connection
+from proxy.upstream.exchange import Outgoing, Patience, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from proxy.upstream.target import Target
 
 log = logging.getLogger(__name__)

@@ -3,15 +3,17 @@
 llhttp does the reading, without any of its leniencies: it refuses by itself obsolete line folding, bare CR and LF,
 control characters, repeated or malformed lengths, a length beside chunks, and malformed chunks. What it lets pass
 and would let two parties disagree about where an answer ends (RFC 9112 §6, §11.2) is refused here: transfer codings
-other than `chunked`, or in HTTP/1.0; other protocols and versions; a switch of protocols that nobody asked for.
+other than `chunked`, or in HTTP/1.0; other protocols and versions; a switch of protocols that nobody asked for. After
+one that was asked for, what has come already of the other protocol is in `pieces`, and no more may be fed.
 
-Interim answers, chunk extensions and trailers are dropped: they belong to one connection, or would arrive after the
-decision that they could have changed.
+Interim answers are handed on, but for 100, which answers an `Expect` that is never sent. Chunk extensions and trailers
+are dropped: they belong to one connection, or would arrive after the decision that they could have changed.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -24,6 +26,10 @@ MAX_HEADERS = 500
 """Headers of one answer, its trailers included."""
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+Interim = Callable[[int, str, HeaderList], None]
+"""Hears of an interim answer: its status, its reason and its headers."""
 
 
 class MalformedAnswer(Exception):
@@ -45,16 +51,21 @@ class AnswerParser:
     complete = False
     surplus = False
     reusable = False
+    switched = False
     _reason = b""
     _problem: str | None = None
     _until_end = False
     _dry = _size = _names = 0
 
-    def __init__(self, *, is_head: bool) -> None:
-        """`is_head` for the answer to a HEAD request, which has no body whatever its headers say."""
+    def __init__(self, *, is_head: bool, may_switch: bool = False, interim: Interim | None = None) -> None:
+        """`is_head` for the answer to a HEAD request, which has no body whatever its headers say; `may_switch` for
+        one that may be 101. `interim` is called for each interim answer.
+        """
         self.headers: HeaderList = []
         self.pieces: list[bytes] = []
         self._is_head = is_head
+        self._may_switch = may_switch
+        self._interim = interim
         self._http: HttpResponseParser | None = HttpResponseParser(self)
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -68,11 +79,12 @@ class AnswerParser:
         self._dry += len(data)
         try:
             self._http.feed_data(data)
+        except HttpParserUpgrade as switch:
+            self._switch(data[switch.args[0] :])
+            return
         except HttpParserError as error:
             if self.complete:
                 self.surplus = True
-            elif isinstance(error, HttpParserUpgrade):
-                raise MalformedAnswer("it switched to a protocol that nobody asked for") from None
             else:
                 raise MalformedAnswer(self._problem or f"what it sent is not HTTP: {error}") from None
         if self.complete:
@@ -94,6 +106,12 @@ class AnswerParser:
             self.complete = True
             self._finish()
         return self.complete
+
+    def _switch(self, rest: bytes | memoryview) -> None:
+        """The head of an answer 101 is over; all others were refused at their head."""
+        self.switched, self._http = True, None
+        if rest:
+            self.pieces.append(bytes(rest))
 
     def _finish(self) -> None:
         # The two know each other: parted now, or only the garbage collector would find them.
@@ -127,9 +145,9 @@ class AnswerParser:
     def on_headers_complete(self) -> None:
         assert self._http is not None, "called while it is fed"
         self.status = self._http.get_status_code()
-        if self.status == 101:
+        if self.status == 101 and not (self._may_switch and self._http.should_upgrade()):
             self._refuse("it switched to a protocol that nobody asked for")
-        if self.status < 200:
+        if self.status < 200 and self.status != 101:
             self._read_interim()
             return
         version, codings = self._http.get_http_version(), []
@@ -154,6 +172,8 @@ class AnswerParser:
         """RFC 9110 §15.2: the answer itself is still to come."""
         if self.status < 100:
             self._refuse("it answered with a status below 100")
+        if self._interim is not None and self.status != 100:
+            self._interim(self.status, self._reason.decode("utf-8", "surrogateescape"), list(self.headers))
         self.headers.clear()
         self._reason = b""
 

@@ -12,6 +12,7 @@ import os
 import ssl
 from collections import deque
 from collections.abc import Callable
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from proxy.upstream.connection import Connection, Owner
@@ -44,6 +45,8 @@ class Target:
         self._loop = asyncio.get_running_loop()
         self._name = name
         self._host, self._port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+        # An address needs no race, in which asyncio forgets a socket that is cancelled the moment it is connected.
+        self._second_s = None if _is_address(parts.hostname) else SECOND_ADDRESS_S
         self._context = context if parts.scheme == "https" else None
         self._keepalive_s = keepalive_s
         self._ended = ended
@@ -100,7 +103,7 @@ class Target:
                     self._port,
                     ssl=self._context,
                     server_hostname=self._host if self._context else None,
-                    happy_eyeballs_delay=SECOND_ADDRESS_S,
+                    happy_eyeballs_delay=self._second_s,
                 )
         except (OSError, UnicodeError) as error:
             reason = f"no connection within {timeout_s:g} s" if isinstance(error, TimeoutError) else _reason(error)
@@ -158,6 +161,14 @@ class Target:
     def _give_up(self, connection: Connection) -> None:
         self._open.discard(connection)
         connection.close()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _reason(error: OSError | UnicodeError) -> str:

@@ -34,6 +34,7 @@ def test_a_finding_is_json_for_machines() -> None:
         "code": "c",
         "message": "m",
         "source": "s",
+        "severity": "error",
     }
 
 

@@ -216,8 +216,9 @@ BAD_ROUTES: list[tuple[Change, str]] = [
     ({"access": "open"}, "is not metered"),
     ({"access": "account", "model": None, "units": {"seconds": {"json": "/s", "max": 5}}}, "is not metered"),
     ({"model": "veo3"}, "expected a mapping"),
-    ({"model": {}}, "exactly one of json, path, query, header, form, const"),
-    ({"model": {"json": "/a", "query": "b"}}, "exactly one of json, path, query, header, form, const"),
+    ({"model": {}}, "exactly one of json, path, query, header, form, multipart, const"),
+    ({"model": {"json": "/a", "query": "b"}}, "exactly one of json, path, query, header, form, multipart, const"),
+    ({"units": {"seconds": {"multipart": "s", "max": 5}}}, "reads its body as json and as multipart"),
     ({"model": {"json": "modelId"}}, "expected a JSON pointer"),
     ({"model": {"json": "/a~2"}}, "expected a JSON pointer"),
     ({"model": {"json": []}}, "at least 1 item"),
@@ -248,6 +249,25 @@ BAD_ROUTES: list[tuple[Change, str]] = [
     ({"on_late": "quote"}, "'none' or 'charge'"),
     ({"overrun": "refuse"}, "'cap' or 'overdraft'"),
     ({"upstreem": "lumiku"}, "unknown key 'upstreem'; did you mean 'upstream'?"),
+    ({"websocket": {}}, "matches no GET, which a WebSocket begins with"),
+    ({"match": "GET /x", "websocket": {"charge": "frames"}}, "'connection', 'messages' or 'usage'"),
+    ({"match": "GET /x", "websocket": {"charge": "usage"}}, "need each other"),
+    ({"match": "GET /x", "websocket": {}, "usage": {"tokens": {"json": "/t"}}}, "need each other"),
+    ({"match": "GET /x", "websocket": {"block": 5}}, "a `block` needs `charge: messages`"),
+    ({"match": "GET /x", "websocket": {"charge": "messages", "block": 0}}, "block"),
+    (
+        {
+            "match": "GET /x",
+            "websocket": {"charge": "messages"},
+            "units": {"messages": {"const": 1, "max": 1}},
+        },
+        "the unit `messages` is counted",
+    ),
+    (
+        {"match": "GET /x", "access": "open", "app": None, "model": None, "websocket": {"charge": "messages"}},
+        "nothing of a `websocket` is charged",
+    ),
+    ({"match": "GET /x", "websocket": {}, "job": {"id": {"json": "/id"}, "deadline": "5m"}}, "have no meaning with it"),
 ]
 
 
@@ -270,6 +290,11 @@ GOOD_ROUTES: list[Change] = [
     {"units": {"pixels": {"product": [{"json": "/w", "max": 4096}, {"const": 2, "max": 2}]}}},
     {"units": {"items": {"json": "/items", "max": 5, "length": True, "optional": True}}},
     {"access": "open", "model": None, "app": None},
+    {"model": {"multipart": "model"}, "units": {"seconds": {"multipart": "s", "max": 5, "optional": True}}},
+    {"match": "* /x", "websocket": {}},
+    {"match": "GET /x", "websocket": {"charge": "messages", "block": 10}},
+    {"match": "GET /x", "websocket": {"charge": "usage", "counted": "both"}, "usage": {"tokens": {"json": "/t"}}},
+    {"match": "GET /x", "access": "open", "model": None, "app": None, "websocket": {"max_message": "1KiB"}},
 ]
 
 

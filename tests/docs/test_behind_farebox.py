@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from config.settings import load_settings
 from config.yaml_source import parse_yaml, read_yaml
 from tests.docs.pages import ELSEWHERE, Block, Terminal, blocks, examples, free_addresses, run_as_printed
-from tests.flows.house import EXAMPLES
+from tests.flows.house import EXAMPLES, SECRET
 
 PAGE = "behind-farebox.md"
 FROM_EXAMPLE = "from examples/farebox.yaml"
@@ -42,3 +43,13 @@ def test_routes_are_quoted_as_they_are(block: Block) -> None:
     assert isinstance(settings, dict)
     assert quoted
     assert all(route in settings["routes"] for route in quoted)
+
+
+def test_the_routes_of_websockets_can_be_served(tmp_path: Path) -> None:
+    """They load, beside the rest of the page's own settings."""
+    texts = {block.title: block.text for block in blocks(PAGE) if block.language == "yaml"}
+    head = texts["farebox.yaml"].partition("routes:")[0]
+    (tmp_path / "farebox.yaml").write_text(head + texts["websockets"])
+    settings = load_settings(tmp_path / "farebox.yaml", {"JWT_SECRET": SECRET})
+    charged = [route.websocket.charge for route in settings.values.routes if route.websocket is not None]
+    assert charged == ["connection", "messages", "usage"]

@@ -41,7 +41,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_every_printed_line_works_as_printed(printed: str) -> None:
     """Copied into a shell in the printed order, each line shows what it says: 402, 403, 429 and the refund too."""
     exports = [line for line in printed.splitlines() if line.startswith("export ")]
-    assert len(exports) == 3
+    assert len(exports) == 8, "what the lines use, and what the command line needs"
     script = exports + [f"{line.command}\necho; echo '=== end of {index}'" for index, line in enumerate(LINES)]
     for line in LINES:
         assert line.command in printed

@@ -6,6 +6,7 @@ amounts and no provenance records that could be wrong: those are counted from th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -14,6 +15,7 @@ from math import ceil
 from policies.holds import HoldState
 from policies.quota import QuotaTerms
 from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline, OnLate, Overrun
+from policies.windows import UTC_CALENDAR
 from store.verbs import (
     BindJob,
     Deduct,
@@ -102,7 +104,7 @@ class Oracle:
         self.now = datetime.min
         self.purses: dict[AccountId, list[Purse]] = {}
         self.rides: dict[HoldId, Ride] = {}
-        self.spells: dict[tuple[AccountId, Metric], list[Spell]] = {}
+        self.spells: dict[tuple[AccountId, str], list[Spell]] = {}
         self.owed: dict[AccountId, int] = {}
 
     # What can be counted.
@@ -130,7 +132,7 @@ class Oracle:
     def left(self, ride: Ride) -> int:
         if ride.funding is Funding.CREDITS:
             return self.count(ride.verb.account_id, FREE) - self.owed.get(ride.verb.account_id, 0)
-        return max(min(self.room(spell, spell.limit) for spell in ride.spells), 0)
+        return max(min((self.room(spell, spell.limit) for spell in ride.spells), default=0), 0)
 
     def room(self, spell: Spell, limit: int) -> int:
         """What a spell has left under a plan with this limit; less than nothing after a downgrade."""
@@ -214,18 +216,30 @@ class Oracle:
             return Refused.STALE
         refusals: list[Outcome] = []
         for funding in verb.fundings:
-            ride = Ride(verb, funding, verb.quota if funding is Funding.QUOTA else verb.credits)
-            ride.deadline, ride.rule = self.now + verb.lasts, verb.on_deadline
-            refusal = self._count_on_days(ride) if funding is Funding.QUOTA else self._take_coins(ride, ride.amount)
+            refusal = self._ride(verb, funding)
             if refusal is None:
-                self.rides[verb.hold_id] = ride
+                ride = self.rides[verb.hold_id]
                 return Hold(verb.hold_id, verb.account_id, funding, ride.amount, self.left(ride))
-            refusals.append(refusal)
+            if funding is not Funding.EXEMPT:
+                refusals.append(refusal)
         first, *others = refusals
         if isinstance(first, LacksQuota) and others:
             assert isinstance(others[0], LacksCredits)
             return replace(first, credits=others[0])
         return first
+
+    def _ride(self, verb: Reserve, funding: Funding) -> Outcome | None:
+        """Begin a ride that this funding pays for, or say why it cannot."""
+        amounts = {Funding.EXEMPT: 1, Funding.QUOTA: verb.quota, Funding.CREDITS: verb.credits}
+        ride = Ride(verb, funding, amounts[funding], deadline=self.now + verb.lasts, rule=verb.on_deadline)
+        refusal: Outcome | None
+        if funding is Funding.CREDITS:
+            refusal = self._take_coins(ride, ride.amount)
+        else:
+            refusal = self._count_on_days(ride) if funding is Funding.QUOTA else self._count_for_nothing(ride)
+        if refusal is None:
+            self.rides[verb.hold_id] = ride
+        return refusal
 
     def _take_coins(self, ride: Ride, amount: int) -> LacksCredits | None:
         coins = self.spendable(ride.verb.account_id)
@@ -242,12 +256,28 @@ class Oracle:
         terms, account = ride.verb.quota_terms, ride.verb.account_id
         assert terms is not None
         limits = {Metric.DAILY: terms.daily} | ({} if terms.monthly is None else {Metric.MONTHLY: terms.monthly})
-        ride.spells = [self._spell(account, metric, limit, terms) for metric, limit in limits.items()]
-        for metric, spell in zip(limits, ride.spells, strict=True):
+        spells = {metric: self._spell(account, metric, limit, terms) for metric, limit in limits.items()}
+        return self._count_on(ride, spells)
+
+    def _count_for_nothing(self, ride: Ride) -> LacksQuota | None:
+        """On the day or month of UTC that it is now, whatever was before."""
+        terms = ride.verb.fair_use
+        if terms is None:
+            return None
+        start, end = span(terms.period, UTC_CALENDAR, self.now)
+        spells = self.spells.setdefault((ride.verb.account_id, terms.metric), [])
+        if all(spell.start != start for spell in spells):
+            spells.append(Spell(start, end, Fraction(1), 0))
+        spell = next(spell for spell in spells if spell.start == start)
+        spell.limit = terms.limit
+        return self._count_on(ride, {terms.metric: spell})
+
+    def _count_on(self, ride: Ride, spells: Mapping[str, Spell]) -> LacksQuota | None:
+        for metric, spell in spells.items():
             if self.room(spell, spell.limit) < ride.amount:
                 used = self.used(spell) + self.held(spell)
-                ride.spells = []
                 return LacksQuota(metric, used, spell.allows(spell.limit), spell.end)
+        ride.spells = list(spells.values())
         return None
 
     def _spell(self, account: AccountId, metric: Metric, limit: int, terms: QuotaTerms) -> Spell:
@@ -282,7 +312,7 @@ class Oracle:
 
     def _end(self, ride: Ride, state: HoldState, wanted: int) -> Outcome:
         changed = ride.state is HoldState.RESERVED
-        if changed and ride.funding is Funding.QUOTA:
+        if changed and ride.funding is not Funding.CREDITS:
             ride.state, ride.settled = state, min(wanted, ride.amount)
         elif changed:
             more = min(wanted - ride.amount, len(self.spendable(ride.verb.account_id)))
@@ -309,8 +339,8 @@ class Oracle:
 
     def _charge_late(self, ride: Ride, wanted: int) -> Outcome:
         """From what is there now; the ride stays expired."""
-        if ride.funding is Funding.QUOTA:
-            ride.settled = min(wanted, ride.amount, self.left(ride))
+        if ride.funding is not Funding.CREDITS:
+            ride.settled = min(wanted, ride.amount, self.left(ride) if ride.spells else ride.amount)
         else:
             ride.coins = self.spendable(ride.verb.account_id)[:wanted]
             ride.settled = len(ride.coins)

@@ -27,8 +27,8 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection
 
 from config.clock import utc_now
-from policies.quota import QuotaTerms
-from policies.terms import AccountId, Funding, HoldId, OnDeadline, OnLate, Overrun
+from policies.quota import FairUseTerms, QuotaTerms
+from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline, OnLate, Overrun
 from policies.windows import Calendar
 from store import reports
 from store.batch import run_batch
@@ -77,6 +77,7 @@ CALENDARS = [
 """Far apart; the clocks of one are set at midnight, on the night of 6 April and of 7 September."""
 
 FUNDINGS = [(Funding.CREDITS,), (Funding.QUOTA,), (Funding.QUOTA, Funding.CREDITS)]
+EXEMPTIONS = [("exempt:house", Metric.DAILY), ("exempt:staff", Metric.MONTHLY)]
 WAITS = [MINUTE, HOUR, 3 * HOUR, 7 * HOUR, DAY, 3 * DAY, 28 * DAY, -MINUTE, -3 * HOUR, -DAY, -3 * DAY]
 STROLLS = [MINUTE, 5 * HOUR, 9 * HOUR, DAY, DAY, 2 * DAY, 5 * DAY, 17 * DAY, 40 * DAY, -MINUTE, -9 * HOUR, -22 * HOUR]
 LIVES = [None, None, HOUR, DAY, 30 * DAY]
@@ -151,8 +152,12 @@ class LedgerMachine(RuleBasedStateMachine):
         if what == "reserve" or (what not in ("grant", "deduct") and not self.oracle.rides):
             # Seldom on a decision that has become stale.
             revision = int(chance.random() < 0.03)
-            price = chance.choice(FUNDINGS), chance.randint(0, 30), chance.randint(0, 6), self.plans[account]
-            rules = chance.choice(list(OnLate)), chance.choice(list(Overrun))
+            fundings, fair_use = chance.choice(FUNDINGS), None
+            if chance.random() < 0.3:
+                fundings, (name, period) = (Funding.EXEMPT, *fundings), chance.choice(EXEMPTIONS)
+                fair_use = FairUseTerms(name, chance.randint(0, 4), period) if chance.random() < 0.8 else None
+            price = fundings, chance.randint(0, 30), chance.randint(0, 6), self.plans[account]
+            rules = chance.choice(list(OnLate)), chance.choice(list(Overrun)), fair_use
             return Reserve(HoldId(self._id()), account, revision, *price, REQUEST, *ends, *rules)
         if what == "grant":
             number, lapses = self._id(), chance.choice(LIVES)

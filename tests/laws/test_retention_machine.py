@@ -28,8 +28,9 @@ import store.roll_up
 from jobs.archive_usage import Keep, archive_usage
 from jobs.roll_up_usage import roll_up_usage
 from jobs.turns import Turn
+from policies.quota import FairUseTerms
 from policies.spending import DEFAULT_ORDER
-from policies.terms import AccountId, HoldId, ModelKey
+from policies.terms import AccountId, Funding, HoldId, Metric, ModelKey
 from store.archive_files import manifests
 from store.archive_rows import ArchiveRow
 from store.archiving import Archive, archives, is_final
@@ -49,6 +50,7 @@ START = datetime(2025, 1, 30, 22, 0, tzinfo=UTC)
 """Two hours before the last day of a month."""
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+EXEMPT = (Funding.EXEMPT,)
 WAITS = [MINUTE, 20 * MINUTE, HOUR, 3 * HOUR, DAY, 9 * DAY]
 
 seeds = st.integers(0, 2**32)
@@ -101,7 +103,8 @@ class RetentionMachine(RuleBasedStateMachine):
                 chance.randint(0, 9),
                 quota=chance.randint(0, 9),
                 terms=terms(10**6),
-                fundings=chance.choice([CREDITS, QUOTA]),
+                fundings=chance.choice([CREDITS, QUOTA, EXEMPT]),
+                fair_use=chance.choice([None, FairUseTerms("exempt:house", 10**6, Metric.DAILY)]),
                 request=request,
                 lasts=400 * DAY,
             )
@@ -214,7 +217,9 @@ def _sums(rows: dict[str, ArchiveRow]) -> Sums:
             day = moment_of(number).replace(hour=0, minute=0, second=0, microsecond=0)
             key = (int(row["account_id"]), day, row["model_key"], row["funding"])
             total = sums.setdefault(key, Counter())
-            amounts = {"charged": int(row["charged"]), "refunded": int(row["refunded"])}
+            # What is counted for fair use is a call, and no amount.
+            counts = row["funding"] != Funding.EXEMPT
+            amounts = {name: int(row[name]) if counts else 0 for name in ("charged", "refunded")}
             total.update(calls=1, estimated=int(row["estimated"] == "true"), **amounts)
     return {key: (c["calls"], c["charged"], c["refunded"], c["estimated"]) for key, c in sorted(sums.items())}
 

@@ -10,14 +10,18 @@ from typing import Any
 from hypothesis import settings
 
 from config.documents import parse_document
+from config.time_zones import zone_named
 from policies.callers import Account, Caller
+from policies.checks import Problem
 from policies.document import PolicyFile
-from policies.evaluate import Allow, evaluate
+from policies.evaluate import Allow, Ask, evaluate, situation_of
+from policies.fitting import Situation
 from policies.refusals import Refusal
-from policies.rulebook import Problem, Rulebook, compile_rulebook
+from policies.rulebook import Rulebook, compile_rulebook
 from policies.subscription import Status, Subscription
 from policies.terms import (
     AccountId,
+    AccountKind,
     App,
     Catalogue,
     Credential,
@@ -89,14 +93,14 @@ def policy(text: str, name: str = "main.yaml") -> tuple[str, PolicyFile]:
 
 def compiled(text: str, things: Catalogue = LADDER) -> Rulebook:
     """The rulebook of one file that has nothing wrong with it."""
-    rulebook = compile_rulebook([policy(text)], things)
+    rulebook = compile_rulebook([policy(text)], things, zones=zone_named)
     assert isinstance(rulebook, Rulebook), rulebook
     return rulebook
 
 
 def problems(text: str, things: Catalogue = LADDER) -> list[Problem]:
     """Everything that is wrong with one file."""
-    found = compile_rulebook([policy(text)], things)
+    found = compile_rulebook([policy(text)], things, zones=zone_named)
     assert isinstance(found, list), "nothing is wrong"
     return found
 
@@ -114,17 +118,32 @@ def caller(
     credential: Credential = Credential.JWT,
     models: tuple[str, ...] = (),
     frozen: bool = False,
+    roles: Iterable[str] = (),
+    team: bool = False,
 ) -> Caller:
     """A subscriber of a plan of `tier`; without one, a pay-as-you-go account."""
     subscription = subscribed(plan(tier)) if tier is not None else None
-    account = Account(AccountId(1), 0, tags=frozenset(tags), frozen=frozen, subscription=subscription)
-    return Caller(UserId(user), account, credential, models=models)
+    kind = AccountKind.TEAM if team else AccountKind.USER
+    account = Account(AccountId(1), 0, kind, tags=frozenset(tags), frozen=frozen, subscription=subscription)
+    return Caller(UserId(user), account, credential, models=models, roles=frozenset(roles))
 
 
 def decide(
     rulebook: Rulebook, who: Caller, model_key: str, units: Mapping[str, Decimal] | None = None
 ) -> Allow | Refusal:
-    return evaluate(who, model_key, units or {}, rulebook, NOW)
+    return evaluate(who, Ask(model_key, units or {}, "any", "any"), rulebook, NOW)
+
+
+def situation(
+    rulebook: Rulebook,
+    who: Caller,
+    model_key: str,
+    units: Mapping[str, Decimal] | None = None,
+    occasion: tuple[str, str] = ("any", "any"),
+) -> Situation:
+    """A request with everything that entries can ask about; `occasion` is its action and route."""
+    ask, its = Ask(model_key, units or {}, *occasion), rulebook.catalogue.models[model_key]
+    return situation_of(who, who.account.at(NOW), its, ask, rulebook, NOW)
 
 
 def allowed(rulebook: Rulebook, who: Caller, model_key: str) -> bool:

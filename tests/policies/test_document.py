@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from config.findings import InvalidDocument
-from policies.document import PolicyFile, Rule, Who
+from policies.document import PolicyFile, Rule
+from policies.scope import Who
 from policies.terms import AccountType, Credential
 from tests.policies.samples import policy
 
@@ -101,9 +102,9 @@ def test_not_holds_something_plain(refused: str) -> None:
     ("text", "message"),
     [
         ("rules: [{id: a, allow: use, who: {teir: pro}}]", "unknown key 'teir'; did you mean 'tier'?"),
-        ("rules: [{id: a, allow: use, action: x}]", "unknown key 'action'"),
+        ("rules: [{id: a, allow: use, acton: x}]", "unknown key 'acton'; did you mean 'action'?"),
         ("rules: [{id: a, allow: use, model: {beto: true}}]", "unknown key 'beto'; did you mean 'beta'?"),
-        ("exemptions: []", "unknown key 'exemptions'"),
+        ("exemption: []", "unknown key 'exemption'; did you mean 'exemptions'?"),
         ("rules: [{id: a, allow: use, who: {tier: {at_laest: pro}}}]", "did you mean 'at_least'?"),
     ],
 )

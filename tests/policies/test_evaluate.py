@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from policies.callers import Caller
-from policies.evaluate import Allow, Quote, evaluate
+from policies.evaluate import Allow, Ask, Quote, evaluate
 from policies.refusals import Reason, Refusal
 from policies.subscription import Status
 from policies.terms import Credential, Funding, Price, Tier
@@ -202,15 +202,15 @@ def test_entitlement_ends_by_the_clock_alone() -> None:
         (end + timedelta(days=7) - timedelta(microseconds=1), True),
         (end + timedelta(days=7), False),
     ]:
-        assert isinstance(evaluate(who, "video:kling-2.5", {}, rulebook, moment), Allow) == passing
+        assert isinstance(evaluate(who, Ask("video:kling-2.5"), rulebook, moment), Allow) == passing
 
 
 def test_a_canceled_subscription_ends_at_its_moment() -> None:
     """Until `cancel_at` everything is as before, at `cancel_at` nothing is, and there is no grace."""
     rulebook, who = compiled(""), _with_status(Status.ACTIVE, cancel_at=NOW + timedelta(days=10))
     before, at = NOW + timedelta(days=10, microseconds=-1), NOW + timedelta(days=10)
-    assert isinstance(evaluate(who, "video:kling-2.5", {}, rulebook, before), Allow)
-    assert isinstance(evaluate(who, "video:kling-2.5", {}, rulebook, at), Refusal)
+    assert isinstance(evaluate(who, Ask("video:kling-2.5"), rulebook, before), Allow)
+    assert isinstance(evaluate(who, Ask("video:kling-2.5"), rulebook, at), Refusal)
 
 
 def test_the_tier_of_an_account_without_plan_is_the_policys() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from policies.access import Access
+from policies.access import Authority
+from policies.checks import Problem
 from policies.refusals import Refusal
-from policies.rulebook import DEFAULT_TIERS, Problem, Rulebook, compile_rulebook
+from policies.rulebook import DEFAULT_TIERS, Rulebook, compile_rulebook
 from policies.terms import Tier
 from tests.policies.samples import LADDER, allowed, caller, catalogue, compiled, decide, model, plan, policy, problems
 
@@ -174,7 +175,7 @@ def test_without_files_the_ladder_is_in_force() -> None:
 def test_an_empty_policy_cannot_be_built() -> None:
     """Casbin allows everybody everything when it has no policy; here there is no such thing."""
     with pytest.raises(ValueError, match="cannot be put in force"):
-        Access([], (Tier("free"),), LADDER.models)
+        Authority([], (Tier("free"),), LADDER.models)
 
 
 def test_the_plans_on_sale_are_on_the_ladder() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from policies.refusals import (
+    RateState,
     Reason,
     Refusal,
     insufficient_credits,
@@ -16,6 +17,7 @@ from policies.refusals import (
     model_denied,
     no_route,
     quota_exceeded,
+    rate_limited,
     store_unavailable,
     unauthorized,
 )
@@ -192,3 +194,15 @@ def test_headers_that_a_status_asks_for() -> None:
     assert headers(Refusal(Reason.METHOD_NOT_ALLOWED, "no"))["Allow"] == served
     assert headers(store_unavailable())["Retry-After"] == "1"
     assert set(headers(no_route())) == {"Content-Type"}
+
+
+def test_a_limit_is_told_in_headers() -> None:
+    """The policy and the state of the limit, as structured fields; a limit on what runs at once names its unit."""
+    rate = headers(rate_limited("Slowly", RateState("free-rate", 60, 60, 0, 7)))
+    assert (rate["RateLimit-Policy"], rate["RateLimit"], rate["Retry-After"]) == (
+        '"free-rate";q=60;w=60',
+        '"free-rate";r=0;t=7',
+        "7",
+    )
+    running = headers(rate_limited("One by one", RateState("one", 1, None, 0, 1)))
+    assert running["RateLimit-Policy"] == '"one";q=1;qu="concurrent-requests"'

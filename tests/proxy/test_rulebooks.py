@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 
 from config.findings import InvalidDocument
 from policies.rulebook import Rulebook
+from policies.table import Table
+from proxy.policy_reading import fingerprint
 from proxy.rulebooks import Rulebooks
+from store.policy_history import StoredPolicy
 from tests.policies.samples import LADDER, NOW, allowed, caller, catalogue, model
 
 OPEN = "version: 1\nrules: [{id: all, allow: use}]\n"
@@ -216,3 +220,93 @@ def test_the_status_shows_what_is_in_force(rulebooks: Rulebooks) -> None:
     status = rulebooks.status
     assert (status.revision, status.loaded_at) == (rulebooks.current.revision, datetime(2026, 1, 15, 12, tzinfo=UTC))
     assert (status.using_last_good, status.findings) == (False, ())
+
+
+def test_a_table_that_differs_from_casbin_is_not_put_in_force(
+    rulebooks: Rulebooks, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were the table to forget who is denied, the sample would show it, and the old policy would stay."""
+    about = Table.about
+    monkeypatch.setattr(Table, "about", lambda self, call: about(self, call) & ~1)
+    (folder / "main.yaml").write_text(CLOSED)
+    (finding,) = rulebooks.reload(LADDER, LATER)
+    assert finding.code == "table-differs"
+    assert "Casbin says Verdict(allowed=False, rule='none')" in finding.message
+    monkeypatch.undo()
+    assert passes(rulebooks.current)
+
+
+# What the store remembers.
+
+
+def kept(rulebooks: Rulebooks, overrules: str | None = None) -> StoredPolicy:
+    """The policy in force as the store keeps it."""
+    return StoredPolicy(7, rulebooks.current.revision, rulebooks.policy.texts, "files", overrules, NOW)
+
+
+def test_a_process_that_starts_with_a_bad_file_has_the_last_good_policy(rulebooks: Rulebooks, folder: Path) -> None:
+    """From the store, with the findings about what is on disk; the next good file counts again."""
+    stored = kept(rulebooks)
+    (folder / "main.yaml").write_text(BROKEN)
+    started = Rulebooks(folder, LADDER, LATER, None, stored)
+    assert passes(started.current)
+    assert started.current.revision == rulebooks.current.revision
+    assert codes(started) == ["unknown-key"]
+    assert started.status.using_last_good
+    (folder / "main.yaml").write_text(CLOSED)
+    assert started.reload(LADDER, LATER, stored) == ()
+    assert not passes(started.current)
+
+
+def test_a_kept_policy_that_is_no_good_either_is_no_start(folder: Path, rulebooks: Rulebooks) -> None:
+    """Then the findings are those about the files, which somebody can mend."""
+    (folder / "main.yaml").write_text(BROKEN)
+    stored = StoredPolicy(7, "x", (("main.yaml", "version: 3\n"),), "files", None, NOW)
+    with pytest.raises(InvalidDocument) as caught:
+        Rulebooks(folder, LADDER, LATER, None, stored)
+    assert [finding.code for finding in caught.value.findings] == ["unknown-key"]
+
+
+def test_a_rollback_stands_in_for_the_files_that_were_on_disk(rulebooks: Rulebooks, folder: Path) -> None:
+    """Also in a process that starts later; and until the files change, when they count again."""
+    earlier = kept(rulebooks)
+    (folder / "main.yaml").write_text(CLOSED)
+    rulebooks.reload(LADDER, LATER)
+    assert not passes(rulebooks.current)
+    back = replace(earlier, number=9, overrules=fingerprint(folder))
+    assert not rulebooks.knows_stored(9)
+    assert rulebooks.reload(LADDER, LATER, back) == ()
+    assert (passes(rulebooks.current), rulebooks.status.rolled_back) == (True, True)
+    assert rulebooks.knows_stored(9)
+    assert passes(Rulebooks(folder, LADDER, LATER, None, back).current)
+    (folder / "main.yaml").write_text(CLOSED + "# mended\n")
+    assert rulebooks.reload(LADDER, LATER, back) == ()
+    assert (passes(rulebooks.current), rulebooks.status.rolled_back) == (False, False)
+
+
+def test_files_are_put_in_force_when_they_have_come_to_rest(rulebooks: Rulebooks, folder: Path) -> None:
+    """A file that differs from the last look may be half written, and a half may be a policy."""
+    assert rulebooks.settled()
+    (folder / "main.yaml").write_text(CLOSED[: CLOSED.index("rules")])
+    assert not rulebooks.settled()
+    (folder / "main.yaml").write_text(CLOSED)
+    assert not rulebooks.settled()
+    assert rulebooks.settled()
+    assert rulebooks.changed_on_disk()
+
+
+def test_a_fault_of_ours_is_tried_again(rulebooks: Rulebooks, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that could not be compiled for another reason than their own count as changed until they are."""
+
+    def broken(*_: object) -> None:
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    (folder / "main.yaml").write_text(CLOSED)
+    monkeypatch.setattr("proxy.rulebooks.compiled", broken)
+    with pytest.raises(SystemError):
+        rulebooks.reload(LADDER, LATER)
+    assert passes(rulebooks.current)
+    assert rulebooks.changed_on_disk()
+    monkeypatch.undo()
+    assert rulebooks.reload(LADDER, LATER) == ()
+    assert not passes(rulebooks.current)

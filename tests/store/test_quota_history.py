@@ -27,7 +27,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await opened.close()
 
 
-def _add(connection: Connection, account_id: int, ago: int, held: bool, metric: Metric = Metric.DAILY) -> None:
+def _add(connection: Connection, account_id: int, ago: int, held: bool, metric: str = Metric.DAILY) -> None:
     """A window of the day that was `ago` days before today, maybe with an open hold in it."""
     values = {
         "account_id": account_id,
@@ -93,3 +93,11 @@ async def test_each_metric_has_an_end_of_its_own(database: Database) -> None:
         await database.write(_add, 1, ago, False, metric)
     assert await database.write(drop_windows, [1], ENDS) == 2
     assert await database.read(_left) == [(1, 32), (1, 60)]
+
+
+async def test_windows_of_exemptions_stay_as_long_as_those_of_a_month(database: Database) -> None:
+    """They are dropped as well, whatever their names are: there are as many as accounts, exemptions and days."""
+    for account_id, ago in [(1, 40), (2, 60), (3, 61)]:
+        await database.write(_add, account_id, ago, False, "exempt:house")
+    assert await database.read(accounts_with_windows_before, ENDS, 0, 10) == [3]
+    assert await database.write(drop_windows, [1, 2, 3], ENDS) == 1

@@ -268,6 +268,13 @@ async def test_a_hold_whose_parts_are_not_its_amount_is_found(scene: Scene) -> N
     assert f"hold {id_text(scene.open.hold_id)}: its parts are not its amount" in breaches["provenance"]
 
 
+async def test_a_hold_that_does_not_say_what_it_took_is_found(scene: Scene) -> None:
+    """Whatever stands there instead: a finding like any other, after which everything else is still looked at."""
+    breaches = await scene.after("UPDATE holds SET taken = '{{}}' WHERE state <> 'released'")
+    assert f"hold {id_text(scene.open.hold_id)}: its parts are not its amount" in breaches["provenance"]
+    assert f"account {scene.account}: holds say {{}} instead of their windows" in breaches["windows"]
+
+
 @pytest.mark.parametrize("metric", ["daily", "monthly"])
 async def test_a_changed_window_is_found(scene: Scene, metric: str) -> None:
     """Each window by itself."""

@@ -100,6 +100,42 @@ async def test_a_slow_client_holds_its_backend_back(wire: Wire) -> None:
     await wire.settled_at(CHEAP)
 
 
+async def test_a_slow_backend_holds_its_client_back(wire: Wire) -> None:
+    """S13: an upload that nobody reads is not read by Farebox either; an answer that comes all the same ends it."""
+    go = asyncio.Event()
+
+    async def unread(visit: Visit) -> None:
+        await go.wait()
+        await visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        visit.writer.close()
+
+    wire.backend.script = unread
+    client = await wire.start("POST /flat", f"Content-Length: {2**40}", user="ann")
+    await wire.backend.arrived.wait()
+    sent = 0
+
+    async def endless() -> None:
+        nonlocal sent
+        while True:
+            await client.send(b"z" * 2**16)
+            sent += 2**16
+
+    tracemalloc.start()
+    upload, before = asyncio.create_task(endless()), -1
+    while sent != before:
+        before = sent
+        await asyncio.sleep(0.2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0 < sent < 64 * MIB, "what lies in the buffers of the system"
+    assert peak < 4 * MIB
+    go.set()
+    assert (await client.answer("POST")).body == b"ok"
+    upload.cancel()
+    client.leave()
+    await wire.settled_at(CHEAP)
+
+
 # Many at once.
 
 

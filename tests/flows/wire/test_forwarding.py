@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.flows.raw import OK, Message, answering, chunked, closing, request
+from tests.flows.raw import OK, Message, Visit, answering, chunked, closing, request
 from tests.flows.wire.wire import Wire, order
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -198,10 +198,26 @@ async def test_answers_of_unknown_length_are_chunked(wire: Wire) -> None:
 
 
 async def test_an_interim_answer_is_not_the_answer(wire: Wire) -> None:
-    """100 and 103 of a backend are followed by the answer itself."""
-    wire.backend.script = answering(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + OK)
-    answer = await wire.ask("GET /open/x")
-    assert (answer.status, answer.body) == (200, b"ok")
+    """103 passes as soon as it is there, without what is about its connection; 100 answers what nobody asked."""
+    seen = asyncio.Event()
+
+    async def early(visit: Visit) -> None:
+        await visit.body()
+        await visit.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\nKeep-Alive: 1\r\n\r\n")
+        await seen.wait()
+        await visit.send(b"HTTP/1.1 102 Processing\r\n\r\n" + OK)
+
+    wire.backend.script = early
+    for line in ("GET /open/x", "POST /flat"):
+        seen.clear()
+        client = await wire.start(line, user="ann")
+        hint = await client.head()
+        assert (hint.first, hint.headers) == (b"HTTP/1.1 103 Early Hints", [(b"Link", b"a")])
+        seen.set()
+        assert (await client.head()).status == 102
+        assert (await client.answer()).body == b"ok"
+    wire.backend.script = answering(b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + OK)
+    assert (await wire.raw(request("GET /open/x HTTP/1.0"))).startswith(b"HTTP/1.0 200 OK\r\n")
 
 
 async def test_connections_to_the_backend_are_used_again(wire: Wire) -> None:

@@ -48,6 +48,7 @@ async def test_ready_says_what_it_stands_on(admin: Admin) -> None:
         "revision": admin.services.rulebooks.current.revision,
         "loaded_at": "2026-01-15T10:30:00.000Z",
         "using_last_good": False,
+        "rolled_back": False,
         "findings": [],
     }
 
@@ -91,6 +92,21 @@ async def test_a_good_policy_is_in_force_when_the_reload_answers(admin: Admin) -
     assert after["revision"] != before
     told = await admin.ask("GET", "/admin/policy/explain?user=ana&model=avatar-generator:controlnet-openpose-sd15")
     assert (told["policy_revision"], told["rule"]) == (after["revision"], "no-beta")
+
+
+async def test_who_asked_for_a_reload_is_in_the_audit_log(admin: Admin) -> None:
+    """By address, whether it changed the policy, found nothing new, or was refused."""
+    first = admin.services.rulebooks.current.revision
+    await admin.ask("POST", "/admin/policy/reload")
+    admin.policy.write_text(CHANGED)
+    second = (await admin.ask("POST", "/admin/policy/reload"))["revision"]
+    admin.policy.write_text(BROKEN)
+    await admin.ask("POST", "/admin/policy/reload", 400)
+    listed = (await admin.ask("GET", "/admin/audit/list?operation=policy"))["entries"]
+    assert [(row["actor"], row["from"]) for row in listed] == [("admin", "127.0.0.1")] * 3
+    told = [(row["outcome"], row["revision_before"], row["revision_after"]) for row in reversed(listed)]
+    assert told == [("done", first, first), ("done", first, second), ("refused", second, second)]
+    assert "unknown-tier" in listed[0]["error"]
 
 
 async def test_metrics_count_requests_by_route_and_outcome(admin: Admin) -> None:

@@ -104,3 +104,11 @@ def test_a_missing_archive_folder_is_a_finding(bare: Console) -> None:
     assert str(bare.folder / "old" / "usage") in finding["message"]
     (bare.folder / "old" / "usage").mkdir(parents=True)
     assert bare.json("check")["ok"] is True
+
+
+def test_a_candidate_is_checked_like_the_policy(bare: Console) -> None:
+    """Its findings are told before it is asked for the first time."""
+    (bare.folder / "next").mkdir()
+    (bare.folder / "next" / "main.yaml").write_text("version: 1\nrules: [{id: a, alow: use}]\n")
+    bare.config.write_text(bare.config.read_text() + "candidate: next/\n")
+    assert "unknown-key" in _codes(bare.json("check", code=1))

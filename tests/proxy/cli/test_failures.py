@@ -131,7 +131,7 @@ async def _use_long_ago(url: str) -> None:
         user, _ = await ensure_user(store, "ana", None, 100)
         account = user.account.account_id
         request = Request("ana", None, ModelKey("chat:small"), "use", "chat", "policy", "rule", 1)
-        terms = (Funding.CREDITS,), 5, 1, None, request, now + timedelta(hours=1), OnDeadline.RELEASE
+        terms = (Funding.CREDITS,), 5, 1, None, request, timedelta(hours=1), OnDeadline.RELEASE
         hold = await store.ledger.reserve(Reserve(store.ids.next(), account, 0, *terms))
         assert isinstance(hold, Hold)
         await store.ledger.settle(Settle(hold.hold_id, account, None, Usage(), "answered"))

@@ -47,6 +47,14 @@ ARGUMENTS: dict[str, list[str]] = {
     "ledger verify": [],
     "jobs list": [],
     "policy explain": ["ana", "video-generator:wan2.2"],
+    "policy history": [],
+    "policy show": ["0123456789ab"],
+    "policy rollback": ["0123456789ab"],
+    "policy nodes": [],
+    "decisions tail": [],
+    "decisions show": ["0000000000001"],
+    "decisions explain": ["0000000000001"],
+    "audit list": [],
 }
 
 

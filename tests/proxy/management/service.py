@@ -22,7 +22,7 @@ from jsonschema import Draft202012Validator
 from config.clock import Clock
 from config.settings import load_settings
 from policies.callers import Caller
-from policies.evaluate import evaluate
+from policies.evaluate import Ask, evaluate
 from policies.refusals import Refusal
 from policies.subscription import Event, Subscription
 from policies.subscription_acts import cancel
@@ -196,7 +196,7 @@ class Service:
     ) -> Hold | LacksCredits | LacksQuota | Refused | Refusal:
         """What the gate would do with a request: decide, then take."""
         caller, numbers = await self.caller(user_id), {name: Decimal(number) for name, number in units.items()}
-        allow = evaluate(caller, model_key, numbers, self.services.rulebooks.current, self.now())
+        allow = evaluate(caller, Ask(model_key, numbers), self.services.rulebooks.current, self.now())
         if isinstance(allow, Refusal):
             return allow
         verb = Reserve(

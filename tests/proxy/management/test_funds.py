@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.evaluate import Quote
-from policies.quota import QuotaTerms
+from policies.quota import FairUseTerms, QuotaTerms
 from policies.refusals import insufficient_credits, quota_exceeded
 from policies.terms import AccountId, Funding, HoldId, Metric, OnDeadline
 from policies.windows import UTC_CALENDAR, window_at
@@ -23,8 +23,13 @@ CARRIED = 2
 
 amounts = st.integers(0, 12)
 fundings = st.sampled_from(
-    [(Funding.CREDITS,), (Funding.QUOTA,), (Funding.QUOTA, Funding.CREDITS), (Funding.CREDITS, Funding.QUOTA)]
+    [
+        (*exempt, *paying)
+        for exempt in ((), (Funding.EXEMPT,))
+        for paying in ((Funding.CREDITS,), (Funding.QUOTA,), (Funding.QUOTA, Funding.CREDITS))
+    ]
 )
+EXEMPTION = "exempt:house"
 
 
 def _book(credits: int, used: dict[Metric, tuple[int, int]]) -> Book:
@@ -46,9 +51,14 @@ def _book(credits: int, used: dict[Metric, tuple[int, int]]) -> Book:
     credits=amounts | amounts.map(lambda owed: -owed),
     daily=st.tuples(amounts, amounts, amounts),
     monthly=st.none() | st.tuples(amounts, amounts, amounts),
+    fair=st.none() | st.tuples(amounts, amounts, amounts),
 )
 def test_a_quote_passes_exactly_when_the_ledger_would_take_it(
-    quote: Quote, credits: int, daily: tuple[int, int, int], monthly: tuple[int, int, int] | None
+    quote: Quote,
+    credits: int,
+    daily: tuple[int, int, int],
+    monthly: tuple[int, int, int] | None,
+    fair: tuple[int, int, int] | None,
 ) -> None:
     """Same funding or same refusal, with the same amounts, for any funds, limits and costs."""
     windows = {Metric.DAILY: daily} | ({Metric.MONTHLY: monthly} if monthly is not None else {})
@@ -56,7 +66,8 @@ def test_a_quote_passes_exactly_when_the_ledger_would_take_it(
         metric: Allowance(window_at(metric, UTC_CALENDAR, NOW), limit + CARRIED, used + held)
         for metric, (limit, used, held) in windows.items()
     }
-    funds = Funds(credits, allowances[Metric.DAILY], allowances.get(Metric.MONTHLY))
+    fair_use = max(fair[0] - fair[1] - fair[2], 0) if fair is not None else None
+    funds = Funds(credits, allowances[Metric.DAILY], allowances.get(Metric.MONTHLY), fair_use)
     reserve = Reserve(
         hold_id=HoldId(1),
         account_id=ACCOUNT,
@@ -68,9 +79,15 @@ def test_a_quote_passes_exactly_when_the_ledger_would_take_it(
         request=Request("ana", None, "a:b", "act", "route", "rev", "rule", 1),
         lasts=timedelta(hours=1),
         on_deadline=OnDeadline.RELEASE,
+        fair_use=FairUseTerms(EXEMPTION, fair[0], Metric.DAILY) if fair is not None else None,
     )
     used = {metric: (spent, held) for metric, (_, spent, held) in windows.items()}
-    outcome = _book(credits, used).apply(reserve)
+    book = _book(credits, used)
+    if fair is not None:
+        day = window_at(Metric.DAILY, UTC_CALENDAR, NOW)
+        row = WindowRow((ACCOUNT, day.start, EXEMPTION), day.end, None, 0, 0, fair[1], fair[2], 0, 0)
+        book.quota.add(row, recent=False)
+    outcome = book.apply(reserve)
     funding, refusal = admission(quote, funds)
     match outcome:
         case Hold():

@@ -16,7 +16,7 @@ from policies.rulebook import Rulebook
 from policies.terms import Funding, HoldId, OnDeadline
 from proxy.operations.operation import Desk
 from proxy.operations.table import OPERATIONS
-from proxy.rulebooks import load_rulebook
+from proxy.policy_reading import load_rulebook
 from store import catalogue
 from store.accounts import find_user
 from store.ids import id_text

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from config.documents import parse_document
 from policies.callers import Account, Caller
 from policies.document import PolicyFile
-from policies.evaluate import Allow, evaluate
+from policies.evaluate import Allow, Ask, evaluate, situation_of
 from policies.refusals import Reason
 from policies.rulebook import Rulebook, compile_rulebook
 from policies.subscription import Status, Subscription
 from policies.terms import AccountId, Catalogue, Credential, Cycle, Model, ModelKey, Plan, Price, Tier, UserId
-from proxy.operations.trials import try_rules
+from proxy.operations.trials import try_entries
 from tests.proxy.operations.desk import Counter
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
@@ -150,12 +150,11 @@ def test_the_rules_that_are_shown_to_fit_are_those_that_decide(rules: list[tuple
     for kind in CALLERS:
         caller = _caller(*kind)
         for model in CATALOGUE.models.values():
-            decision = evaluate(caller, model.key, {}, rulebook, NOW)
-            trials = try_rules(caller, model, rulebook, NOW)
-            fitting = [trial for trial in trials if trial.fits]
-            assert isinstance(decision, Allow) == (
-                any(trial.allows for trial in fitting) and all(trial.allows for trial in fitting)
-            )
+            decision = evaluate(caller, Ask(model.key), rulebook, NOW)
+            situation = situation_of(caller, caller.account.at(NOW), model, Ask(model.key, {}), rulebook, NOW)
+            fitting = [trial for trial in try_entries(rulebook, situation) if trial.fits]
+            effects = {trial.effect for trial in fitting}
+            assert isinstance(decision, Allow) == (effects == {"allow"})
             if isinstance(decision, Allow):
                 assert decision.rule in {trial.rule for trial in fitting}
 
@@ -170,4 +169,13 @@ def test_the_packaged_default_is_the_policy_without_files() -> None:
     assert isinstance(written, Rulebook)
     assert isinstance(built_in, Rulebook)
     assert (written.tiers, written.payg_tier) == (built_in.tiers, built_in.payg_tier)
-    assert (written.overflow_to_credits, written.rules) == (built_in.overflow_to_credits, built_in.rules)
+    assert written.overflow_to_credits == built_in.overflow_to_credits
+    assert [rule.content for rule in written.rules.entries] == [rule.content for rule in built_in.rules.entries]
+
+
+async def test_an_explanation_may_be_about_one_request(counter: Counter, ana: str) -> None:
+    """A route that there is not is told; the tier says where it comes from."""
+    await counter.refused("policy explain", Reason.NOT_FOUND, user=ana, model="video-generator:wan2.2", route="nowhere")
+    answer = await counter.do("policy explain", user=ana, model="video-generator:wan2.2", at="2026-01-17T12:00:00Z")
+    assert answer["tier_because"].startswith("no subscription")
+    assert (answer["rules"][0]["mode"], answer["passes"]) == ("enforce", True)

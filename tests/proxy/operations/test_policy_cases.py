@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from config.findings import InvalidDocument
 from policies.rulebook import Rulebook
-from policies.terms import Catalogue
+from policies.terms import Catalogue, MeteredRoute, UnitRange
+from proxy.cli.junit import junit
 from proxy.operations.policy_cases import run_cases, untried_rules
-from proxy.rulebooks import load_rulebook
+from proxy.policy_reading import load_rulebook
 from store import catalogue
 from store.opening import open_store
 from tests.proxy.operations.desk import Clock
@@ -161,3 +165,65 @@ def test_an_unknown_tier_of_a_caller_is_found(rulebook: Rulebook, tmp_path: Path
     with pytest.raises(InvalidDocument) as raised:
         run_cases(_file(tmp_path, "  - {caller: payg, allow: '*'}\n", head), rulebook)
     assert "did you mean 'basic'?" in raised.value.findings[0].message
+
+
+ROUTES = (
+    MeteredRoute("make", "make_video", "video-generator"),
+    MeteredRoute("remake", "make_again", "video-generator"),
+)
+BY_ROUTE = """
+version: 1
+rules:
+  - {id: base, allow: use, route: make, app: video-generator, who: {tier: at-least-model}}
+  - {id: long, deny: use, action: make_video, app: video-generator, when: units.duration_seconds > 10}
+exemptions: [{id: house, who: {tag: tester}, when: time.weekday == "sat"}]
+"""
+
+
+@pytest.fixture
+def by_route(for_sale: Catalogue, tmp_path: Path) -> Rulebook:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "main.yaml").write_text(BY_ROUTE)
+    routes = tuple(replace(route, units={"duration_seconds": UnitRange(Decimal(1), Decimal(60))}) for route in ROUTES)
+    return load_rulebook(tmp_path / "policies", for_sale, routes)
+
+
+def test_what_is_not_listed_is_refused_on_every_route(by_route: Rulebook, tmp_path: Path) -> None:
+    """A case about one route says nothing about another; one about none speaks of all."""
+    wan = "video-generator:wan2.2"
+    cases = f"  - {{caller: [payg, tester], allow: '{wan}', route: make, units: {{duration_seconds: 5}}}}\n"
+    failed = [outcome for outcome in run_cases(_file(tmp_path, cases), by_route) if not outcome.passed]
+    assert {(outcome.caller, outcome.model, outcome.request) for outcome in failed} == {
+        ("tester", "video-generator:veo2", "make"),
+    }
+    wrong = f"  - {{caller: payg, allow: '{wan}', route: remake}}\n"
+    problems = [outcome.problem for outcome in run_cases(_file(tmp_path, wrong), by_route) if outcome.listed]
+    assert problems == ["refused: No policy rule allows this model for this account"]
+
+
+def test_a_case_has_units_a_moment_and_a_funding(by_route: Rulebook, tmp_path: Path) -> None:
+    """The rule that decides, and what pays, follow from them."""
+    wan = "'video-generator:wan2.2'"
+    cases = (
+        f"  - {{caller: payg, deny: {wan}, route: make, units: {{duration_seconds: 11}}, rule: long}}\n"
+        f"  - {{caller: payg, allow: {wan}, route: make, units: {{duration_seconds: 9}}, funding: credits}}\n"
+        f"  - {{caller: tester, allow: {wan}, route: make, units: {{duration_seconds: 9}}, funding: quota}}\n"
+        f"  - {{caller: tester, allow: {wan}, route: make, units: {{duration_seconds: 9}}, funding: exempt,"
+        f' now: "2026-01-17T12:00:00Z"}}\n'
+        f"  - {{caller: tester, allow: {wan}, route: make, units: {{duration_seconds: 9}}, funding: exempt}}\n"
+    )
+    problems = [outcome.problem for outcome in run_cases(_file(tmp_path, cases), by_route) if outcome.listed]
+    assert problems == [None, None, None, None, "quota pays first, not exempt"]
+
+
+def test_outcomes_are_junit_for_ci(by_route: Rulebook, tmp_path: Path) -> None:
+    """A test for each outcome, a failure for each that is not as expected, and counts that add up."""
+    cases = "  - {caller: payg, allow: 'video-generator:veo3', route: make}\n"
+    outcomes = run_cases(_file(tmp_path, cases), by_route)
+    document = ElementTree.fromstring(junit(outcomes))
+    (suite,) = document
+    assert (document.tag, suite.tag) == ("testsuites", "testsuite")
+    assert suite.get("tests") == str(len(outcomes)) == str(len(suite))
+    failures = [case.get("name") for case in suite if case.find("failure") is not None]
+    assert suite.get("failures") == str(len(failures))
+    assert "payg on video-generator:veo3 by make: allow" in failures

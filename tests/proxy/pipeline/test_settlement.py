@@ -12,7 +12,9 @@ import pytest
 from config.routes import Route
 from policies.evaluate import Allow
 from policies.holds import HoldState
+from policies.limiting import Counted
 from policies.terms import MICRO, AccountId, Funding, HoldId, Price
+from proxy.limiting import Pass
 from proxy.pipeline.exchange import Admitted, Asked, Body, Held, Incoming, Routed
 from proxy.pipeline.routing import CompiledRoute
 from proxy.pipeline.settlement import abort_verb, credits_text, funding_headers, headers_of, measure, settle_verb
@@ -23,6 +25,10 @@ from tests.policies.samples import caller, catalogue, compiled, decide, model
 
 RULES = "rules: [{id: all, allow: use, model: '*'}]"
 PRICE = Price(MICRO, {"tokens": Decimal(100_000), "seconds": Decimal(MICRO)})
+
+
+async def _nothing() -> None:
+    """What a call without limits undoes."""
 
 
 def held(
@@ -43,7 +49,9 @@ def held(
     allow = decide(rulebook, caller(), "shop:m", units)
     assert isinstance(allow, Allow), allow
     hold = Hold(HoldId(7), AccountId(1), funding, allow.quote.credits, 50)
-    return Held(Admitted(asked, caller(), allow, rulebook), hold, 0.0)
+    return Held(
+        Admitted(asked, caller(), allow, rulebook, Pass(Counted({}, {}, (), ()), lambda: None, _nothing)), hold, 0.0
+    )
 
 
 # Measured.

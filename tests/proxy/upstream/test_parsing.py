@@ -211,3 +211,28 @@ def is_complete(data: bytes, method: str) -> bool:
     parser = AnswerParser(is_head=method == "HEAD")
     parser.feed(data)
     return parser.complete
+
+
+SWITCH = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\nA: b\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 5, 500])
+def test_a_switch_that_was_asked_for(size: int) -> None:
+    """However it is cut: the head, also behind an interim answer, and what has come of the other protocol."""
+    data = b"HTTP/1.1 103 Early\r\nX: 1\r\n\r\n" + SWITCH
+    parser = AnswerParser(is_head=False, may_switch=True)
+    for piece in (data[at : at + size] for at in range(0, len(data), size)):
+        assert not parser.switched
+        parser.feed(piece)
+    assert (parser.switched, parser.status, parser.reason, parser.pieces) == (True, 101, "Switching", [])
+    assert parser.headers == [("Connection", "upgrade"), ("Upgrade", "x"), ("A", "b")]
+    parser = AnswerParser(is_head=False, may_switch=True)
+    parser.feed(SWITCH + b"HTTP/1.1 is not what this is")
+    assert (parser.switched, parser.pieces) == (True, [b"HTTP/1.1 is not what this is"])
+
+
+@pytest.mark.parametrize("data", [SWITCH, SWITCH.replace(b"Upgrade: x\r\n", b"")])
+def test_a_switch_needs_to_be_asked_for_and_to_say_to_what(data: bytes) -> None:
+    """Otherwise nobody could know what follows."""
+    with pytest.raises(MalformedAnswer):
+        AnswerParser(is_head=False, may_switch=data is not SWITCH).feed(data)
