@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from config.extractors import Settings
 from config.quantities import Duration
 from config.routes import Identifier
-from config.secrets import Secret
+from config.secrets import HeaderSecret, Secret
+from config.upstreams import HeaderName
 
 MIN_HS256_SECRET = 32
 """Bytes: RFC 7518 §3.2 asks for a key at least as long as the hash, since shorter ones are guessed offline."""
@@ -22,6 +33,23 @@ MAX_PUBLIC_KEYS = 16
 
 Algorithm = Literal["HS256", "RS256", "PS256", "ES256", "EdDSA"]
 """RFC 7518 §3.1 and RFC 8037. `none` has no place here, and no setting can give it one."""
+
+_SPOKEN_FOR = frozenset(
+    {"authorization", "connection", "contentlength", "contenttype", "cookie", "expect", "host", "keepalive", "origin"}
+    | {"te", "transferencoding", "upgrade", "xapikey", "xforwardedfor", "xrequestid"}
+)
+
+
+def _network(value: object) -> IPv4Network | IPv6Network:
+    try:
+        if isinstance(value, str):
+            return ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"expected an address or a network such as 10.0.0.0/8: {error}") from None
+    raise ValueError("expected an address or a network such as 10.0.0.0/8")
+
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network), WithJsonSchema({"type": "string"})]
 
 ClaimName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -115,16 +143,78 @@ class Jwt(Settings):
         return self
 
 
+class TrustedHeader(Settings):
+    """A header in which a proxy in front names the user that it has logged in."""
+
+    name: HeaderName
+    """Such as X-User-Id. From anybody but the peers it is ignored, and no backend sees it."""
+    email: HeaderName | None = None
+    """A header with the user's e-mail address, if there is one: shown to operators, decides nothing."""
+    peers: Annotated[list[Network], Field(min_length=1, max_length=100)]
+    """Who may name users: addresses and networks of that proxy, as Farebox sees its connections come."""
+    secret: HeaderSecret | None = None
+    """What the proxy sends with each request to prove itself, at least 32 bytes. Only without other peers than loopback
+    addresses it may be left out."""
+    secret_header: HeaderName = "X-Proxy-Secret"
+    """The header that the secret comes in; no backend sees it."""
+
+    @field_validator("secret")
+    @classmethod
+    def _strong(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and len(secret.get_secret_value().encode()) < MIN_HS256_SECRET:
+            raise ValueError(f"the secret is shorter than {MIN_HS256_SECRET} bytes")
+        return secret
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if self.secret is None and not all(peer.is_loopback for peer in self.peers):
+            # An address is easily borrowed: by a neighbour in the network, by any server that can be made to ask.
+            raise ValueError("peers that are not on this machine need a `secret`")
+        names = [self.name, self.secret_header, *([self.email] if self.email else [])]
+        plain = {re.sub("[^a-z0-9]", "", name.lower()) for name in names}
+        if len(plain) < len(names) or plain & _SPOKEN_FOR or any(name.startswith("xfarebox") for name in plain):
+            raise ValueError("each header needs a name of its own, which HTTP and Farebox have no other use for")
+        return self
+
+
+class Cookie(Settings):
+    """A cookie in which browsers bring a token of an issuer."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")]
+    """Such as session; the backend sees it as it is."""
+    origins: list[Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.:\[\]-]+$")]] = []
+    """Other origins than Farebox's own host whose pages may send it, such as https://app.example.com."""
+
+
+class Failures(Settings):
+    """How many credentials may fail from one address before they are no longer looked at."""
+
+    limit: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    """Failures in `per`: an office behind one address whose tokens all end at once stays below."""
+    per: Duration = timedelta(minutes=1)
+    """Over what time they count."""
+    proxies: Annotated[list[Network], Field(max_length=100)] = []
+    """Load balancers in front: of their connections the address is what they append to X-Forwarded-For."""
+
+
 class Identity(Settings):
     jwt: list[Jwt] = []
     """Issuers of tokens; the first that vouches for a token decides."""
     api_keys: bool = True
     """Whether the keys that operators make for users are accepted."""
+    trusted_header: TrustedHeader | None = None
+    """Users whom a proxy in front names."""
+    cookie: Cookie | None = None
+    """Tokens that browsers bring by themselves."""
+    failures: Failures = Failures()
+    """Bounds on guessing."""
     unknown_users: Literal["create", "refuse"] = "create"
     """A user who is proven but not known: becomes a pay-as-you-go account with the welcome credits, or is refused."""
 
     @model_validator(mode="after")
     def _some_way_in(self) -> Self:
-        if not self.jwt and not self.api_keys:
+        if not self.jwt and not self.api_keys and self.trusted_header is None:
             raise ValueError("nobody could ever be identified: configure `jwt`, or leave `api_keys` on")
+        if self.cookie is not None and not self.jwt:
+            raise ValueError("`cookie` brings tokens, and without `jwt` none is accepted")
         return self

@@ -216,6 +216,7 @@ class Credential(StrEnum):
 
     JWT = "jwt"
     API_KEY = "api_key"
+    TRUSTED_HEADER = "trusted_header"
     OPERATOR = "operator"
 
 

@@ -19,6 +19,7 @@ from policies.refusals import Reason, Refusal, invalid_request, store_unavailabl
 from policies.subscription import NotPossible
 from policies.terms import Scope
 from proxy.errors import Answer, answer_to
+from proxy.identity.credentials import Shown
 from proxy.management.endpoint import ApiRequest, Endpoint
 from proxy.management.endpoints import served
 from proxy.management.requests import MAX_BODY, read_body, read_query, too_large
@@ -80,10 +81,8 @@ class Management:
 
     async def _caller(self, request: web.BaseRequest, scope: Scope) -> Caller | Refusal:
         """Who asks. The gate may remember an account for seconds, because the ledger looks again; here nobody does."""
-        headers = request.headers
-        caller = await self._services.identifier.identify(
-            headers.getall("Authorization", []), headers.getall("X-Api-Key", []), scope
-        )
+        shown = Shown(request.method, list(request.headers.items()), request.remote)
+        caller = await self._services.identifier.identify(shown, scope)
         if isinstance(caller, Refusal):
             return caller
         account = await self._services.store.database.read(find_account, caller.account.account_id)

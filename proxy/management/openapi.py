@@ -29,7 +29,8 @@ DOCUMENT = "/openapi.json"
 _MEANINGS = {
     Reason.INVALID_REQUEST: "The request is malformed; `field` names the part that is.",
     Reason.UNAUTHORIZED: "No credential, or one that is not valid.",
-    Reason.FORBIDDEN: "The API key is not for this.",
+    Reason.FORBIDDEN: "The API key is not for this, or a page of another site asks for it.",
+    Reason.RATE_LIMITED: "Too many credentials from this address have failed.",
     Reason.ACCOUNT_FROZEN: "The account is frozen; it may look and not change.",
     Reason.MODEL_DENIED: "There is no such model.",
     Reason.NOT_FOUND: "There is no such plan, or no subscription to change.",
@@ -38,7 +39,7 @@ _MEANINGS = {
     Reason.STORE_UNAVAILABLE: "The store cannot answer; nothing has changed.",
 }
 
-_ANY_CALLER = (Reason.FORBIDDEN, Reason.IDENTITY_UNAVAILABLE)
+_ANY_CALLER = (Reason.FORBIDDEN, Reason.RATE_LIMITED, Reason.IDENTITY_UNAVAILABLE)
 """For what else a caller may be refused anywhere: further codes of a status that is described already."""
 
 _HEADERS = {
@@ -46,7 +47,7 @@ _HEADERS = {
     "WWW-Authenticate": {"description": "RFC 9110, 11.6.1.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}},
 }
-_HEADERS_OF = {401: "WWW-Authenticate", 503: "Retry-After"}
+_HEADERS_OF = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 
 _ERROR_FIELDS: Json = {
     "code": {"type": "string", "enum": [str(reason) for reason in Reason]},
@@ -58,6 +59,8 @@ _ERROR_FIELDS: Json = {
     "expected": {"type": "integer", "description": "The amount that was expected, in minor units."},
     "amount": {"type": "integer", "description": "The amount that would be due."},
     "currency": {"type": "string"},
+    "message": {"type": "string"},
+    "retryAfter": {"type": "integer", "description": "Seconds."},
     "modelKey": {"type": "string"},
     "rule": {"type": ["string", "null"]},
 }
@@ -209,8 +212,8 @@ def reasons(endpoint: Endpoint) -> Iterable[Reason]:
     yield Reason.INVALID_REQUEST
     if not endpoint.public:
         yield Reason.UNAUTHORIZED
-        if STATUS[Reason.FORBIDDEN] not in map(STATUS.__getitem__, endpoint.refusals):
-            yield Reason.FORBIDDEN
+        described = {STATUS[reason] for reason in (*endpoint.refusals, Reason.STORE_UNAVAILABLE)}
+        yield from (reason for reason in _ANY_CALLER if STATUS[reason] not in described)
     yield from endpoint.refusals
     if endpoint.body is not None:
         yield Reason.TOO_LARGE

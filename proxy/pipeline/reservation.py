@@ -37,8 +37,7 @@ ATTEMPTS = 3
 
 async def identify(incoming: Incoming, services: Services, *, fresh: bool = False) -> Caller | Refusal:
     """Who calls, and not whether they may."""
-    credentials = incoming.values("authorization"), incoming.values("x-api-key")
-    return await services.identifier.identify(*credentials, Scope.USE, fresh=fresh)
+    return await services.identifier.identify(incoming.shown, Scope.USE, fresh=fresh)
 
 
 Reserving = Callable[[Asked, Caller | Refusal], Awaitable[Held | Refusal]]

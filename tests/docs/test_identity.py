@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.identity import jwks, keys
+from proxy.identity import failures, jwks, keys
 from tests.docs.pages import DOCS, Terminal, blocks, examples, run_as_printed
 
 PAGE = "identity.md"
@@ -28,6 +28,7 @@ async def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
         f"at most {keys.MAX_SET} keys in {jwks.MAX_BYTES // 2**10} KiB",
         f"within {jwks.FETCH_S} seconds",
         f"RSA keys below {keys.MIN_RSA_BITS} bits",
+        f"memory of {failures.MAX_SOURCES} addresses",
     ],
 )
 def test_the_bounds_are_those_of_the_code(said: str) -> None:
