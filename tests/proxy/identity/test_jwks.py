@@ -194,7 +194,7 @@ async def test_keys_are_fetched_regularly(provider: Provider, tmp_path: Path) ->
         (200, b'{"keys": {}}'),
         (200, b'{"keys": []}'),
         (200, b'{"keys": [1, null, [], {}, {"kty": "RSA"}, {"kty": 5}, {"kty": "RSA", "n": 5, "e": "AQAB"}]}'),
-        (200, b'{"keys": [' + b" " * MAX_BYTES + b"]}"),
+        (200, json.dumps({"keys": [jwk("RS256", kid="one")]}).encode() + b" " * MAX_BYTES),
         (200, b'{"keys": ' + b"[" * 5000),
     ],
 )
