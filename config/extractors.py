@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -101,24 +101,41 @@ class UnitSource(Source):
 
     min: Number = Decimal(0)
     """The least that is accepted."""
-    max: Number
-    """The most that is accepted."""
+    max: Number | None = None
+    """The most that is accepted. It has to be there, except with `values` and `present`, which have a most already."""
     default: Number | None = None
     """What an absent unit counts as."""
     length: bool = False
     """Count the items of the array found, instead of reading a number."""
+    values: Annotated[dict[str, Number], Field(max_length=100)] = {}
+    """What each text counts as, such as `{720p: 720, 4k: 2160}`; another text is refused."""
+    present: bool = False
+    """Count 1 where there is something, and 0 where there is nothing, or false, 0 or an empty text."""
     optional: bool = False
     """An absent unit is left out of the price, which then is the model's base."""
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
-        if not 0 <= self.min <= self.max:
+        if [self.length, bool(self.values), self.present].count(True) > 1:
+            raise ValueError("a unit is read in one way: as a number, or by `length`, `values` or `present`")
+        if self.max is None and not self.values and not self.present:
+            raise ValueError("a unit needs `max`: it bounds what a request can cost")
+        if not 0 <= self.min <= self.most:
             raise ValueError("expected 0 <= min <= max")
-        if self.default is not None and not self.min <= self.default <= self.max:
+        if self.default is not None and not self.min <= self.default <= self.most:
             raise ValueError("expected the default between min and max")
+        if any(value < 0 for value in self.values.values()):
+            raise ValueError("no text counts less than 0")
         if self.length and self.json_ is None:
             raise ValueError("`length` counts the items of a JSON array; it needs `json`")
         return self
+
+    @property
+    def most(self) -> Decimal:
+        """The most that is accepted, also where the settings need not say it."""
+        if self.max is not None:
+            return self.max
+        return max(self.values.values()) if self.values else Decimal(1)
 
 
 class ProductSource(Settings):
@@ -144,3 +161,38 @@ class AnswerSource(Settings):
 
     json_: JsonPointer = Field(alias="json")
     """A pointer into the answer."""
+
+
+class UsageSource(Settings):
+    """Exactly one place in which an exchange states or shows what it really used."""
+
+    json_: JsonPointer | None = Field(default=None, alias="json")
+    """A pointer into the answer: a JSON body, or the events of a stream, of which the last one that has it counts."""
+    header: FieldName | None = None
+    """A header of the answer."""
+    bytes: Literal["request", "answer"] | None = None
+    """How long the body of the request or of the answer was, in bytes, as they were sent."""
+    seconds: Literal[True] | None = None
+    """How long the exchange took, from its reservation to the end of the answer."""
+    length: bool = False
+    """With `json`: count the items of the array found."""
+    sum: bool = False
+    """With `json`: add up what the events of a stream state, instead of taking the last one."""
+    max: Number | None = None
+    """More than this is not believed."""
+    default: Number | None = None
+    """What counts where an answer does not state it. Without it the quote is charged then."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if [self.json_, self.header, self.bytes, self.seconds].count(None) != 3:
+            raise ValueError("expected exactly one of json, header, bytes, seconds")
+        if (self.length or self.sum) and self.json_ is None:
+            raise ValueError("`length` and `sum` are of `json`")
+        if self.length and self.sum:
+            raise ValueError("expected `length` or `sum`")
+        if any(number is not None and number < 0 for number in (self.max, self.default)):
+            raise ValueError("expected numbers that are not negative")
+        if self.max is not None and self.default is not None and self.default > self.max:
+            raise ValueError("expected the default to be at most max")
+        return self

@@ -20,8 +20,8 @@ from pydantic import (
 )
 
 from config.extractors import Settings
+from config.jobs import Identifier
 from config.quantities import Duration
-from config.routes import Identifier
 from config.secrets import HeaderSecret, Secret
 from config.upstreams import HeaderName
 
@@ -141,6 +141,11 @@ class Jwt(Settings):
         if self.jwks_ca is not None and not (self.jwks_url or "").startswith("https:"):
             raise ValueError("`jwks_ca` has no meaning without a `jwks_url` with https")
         return self
+
+    @property
+    def speaks_for_all(self) -> bool:
+        """Whether tokens can be signed in its name, for any user by the name that Farebox knows."""
+        return self.secret is not None and not self.user_prefix
 
 
 class TrustedHeader(Settings):

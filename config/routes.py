@@ -8,10 +8,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from config.extractors import AnswerSource, ModelSource, Settings, Source, Unit
+from config.extractors import JsonPointer, ModelSource, Settings, Source, Unit, UsageSource
+from config.jobs import Identifier, Job, Poll
 from config.quantities import Duration, Size
 
-Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 UnitName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "*")
@@ -67,45 +67,22 @@ Matches = Annotated[
 ]
 
 
-class Job(Settings):
-    """The backend accepts the work now and ends it later. The hold stays until the job ends, or the deadline."""
+class Drain(Settings):
+    """How far an answer is read whose client has left. Beyond it, what was measured so far is settled."""
 
-    id: AnswerSource
-    """Where the answer that accepts the job names it: a text or a whole number."""
-    deadline: Duration
-    """How long the job may take from its acceptance, until `on_deadline` ends its hold."""
-    on_deadline: Literal["release", "quote"] = "release"
-    """A job that nobody saw end by its deadline costs nothing, or what was quoted."""
+    time: Duration = timedelta(seconds=30)
+    """From the moment at which the client was found to have left."""
+    size: Size = 2**20
+    """Bytes of the rest: the backend goes on working for it, and nobody reads it."""
 
 
-Words = Annotated[list[str], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
+class Rewrite(Settings):
+    """One field of an answer that Farebox writes itself, for backends that bill on their own and say so."""
 
-
-class Poll(Settings):
-    """A route whose answers tell how jobs of other routes ended. Reading it costs nothing."""
-
-    of: Annotated[list[Identifier], BeforeValidator(lambda v: v if isinstance(v, list) else [v]), Field(min_length=1)]
-    """Ids of the routes whose jobs it speaks of."""
-    id: Source
-    """The job's id: a `path` parameter of this request, or a `json` pointer into the answer or each of its items."""
-    items: AnswerSource | None = None
-    """For answers that list jobs: where the list stands; `id` and `status` then point into each item."""
-    status: AnswerSource
-    """Where the state of a job stands: a text."""
-    completed: Annotated[Words, Field(min_length=1)]
-    """States in which the job is charged."""
-    failed: Words = []
-    """States in which the job costs nothing. A state in neither list leaves the job open."""
-
-    @model_validator(mode="after")
-    def _tells_how_jobs_end(self) -> Self:
-        if set(self.id.places) - {"path", "json"}:
-            raise ValueError("the id of a job is read from `path` or from `json`")
-        if self.items is not None and self.id.path is not None:
-            raise ValueError("with `items`, the id of each job is read from `json`, not from the path")
-        if both := set(self.completed) & set(self.failed):
-            raise ValueError(f"the state {min(both)!r} is both `completed` and `failed`")
-        return self
+    json_: JsonPointer = Field(alias="json")
+    """Where it stands: in a JSON answer of at most 64 KiB that is not compressed, and that has a length."""
+    to: Literal["charged", "remaining"]
+    """What it becomes: the number of `X-Farebox-Charged` or `-Reserved`, or that of what is left."""
 
 
 class WebSocket(Settings):
@@ -142,7 +119,7 @@ class Route(Settings):
     """Where a request names its model; metered routes need it."""
     units: dict[UnitName, Unit] = {}
     """How much a request asks for, by the unit names that prices have rates for: makes the quote."""
-    usage: dict[UnitName, AnswerSource] = {}
+    usage: dict[UnitName, UsageSource] = {}
     """What an answer says was really used, by unit name: makes the charge. Without it the quote is charged."""
     job: Job | None = None
     """Says that an answer only accepts the work, which ends later."""
@@ -152,8 +129,14 @@ class Route(Settings):
     """Lets requests become WebSockets. Routes that are not metered do so without it."""
     errors: Literal["origin", "openai", "problem"] = "origin"
     """The shape of refusals on this route: plain, as the OpenAI API has them, or RFC 9457."""
-    on_abort: Literal["delivered", "quote", "release"] = "delivered"
-    """When the client leaves mid-answer: settle what was measured so far (else the quote), the quote, or nothing."""
+    on_abort: Literal["delivered", "quote", "release", "drain"] = "delivered"
+    """When the client leaves mid-answer: settle what was measured so far (else the quote), the quote, or nothing. Or
+    read on, within `drain`, to learn what was really used.
+    """
+    drain: Drain = Drain()
+    """With `on_abort: drain`, how far the rest of an answer is read."""
+    rewrite: Rewrite | None = None
+    """A field of the answers in which the backend tells of its own billing; without it answers pass as they are."""
     on_crash: Literal["release", "quote"] = "release"
     """What becomes of the hold when Farebox itself died after forwarding."""
     on_late: Literal["none", "charge"] = "none"
@@ -165,8 +148,9 @@ class Route(Settings):
     def _complete(self) -> Self:
         if self.access == "metered" and (self.app is None or self.model is None):
             raise ValueError(f"route {self.id!r} is metered and therefore needs `app` and `model`")
-        if self.access != "metered" and (self.model or self.units or self.usage or self.job):
-            raise ValueError(f"route {self.id!r} is not metered; `model`, `units`, `usage` and `job` have no meaning")
+        if self.access != "metered" and (self.model or self.units or self.usage or self.job or self.rewrite):
+            keys = "`model`, `units`, `usage`, `job` and `rewrite`"
+            raise ValueError(f"route {self.id!r} is not metered; {keys} have no meaning")
         if len(self._bodies) > 1:
             raise ValueError(f"route {self.id!r} reads its body as {' and as '.join(sorted(self._bodies))}; it is one")
         if self.websocket is not None:
@@ -190,6 +174,8 @@ class Route(Settings):
             raise ValueError(f"route {self.id!r} has a `websocket`; `job` and `poll` have no meaning with it")
         if self.access != "metered" and websocket.model_fields_set & {"charge", "counted", "block"}:
             raise ValueError(f"route {self.id!r} is not metered; nothing of a `websocket` is charged")
+        if any(source.json_ is None or source.sum for source in self.usage.values()):
+            raise ValueError(f"route {self.id!r}: the usage of a `websocket` is stated by one message, in its `json`")
         if (websocket.charge == "usage") != bool(self.usage):
             raise ValueError(f"route {self.id!r}: `usage` and a `websocket` with `charge: usage` need each other")
         if websocket.charge == "messages" and "messages" in self.units:

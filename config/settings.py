@@ -20,10 +20,11 @@ from config.documents import read_document
 from config.extractors import Number, ProductSource, Settings, Source
 from config.findings import InvalidDocument, did_you_mean
 from config.identity import Identity
+from config.jobs import Callbacks, Identifier, job_problems
 from config.policy_settings import Decisions
 from config.quantities import Address, Duration, ListenAddress, Size
 from config.retention import Retention
-from config.routes import Identifier, Match, Route
+from config.routes import Match, Route
 from config.secrets import HeaderSecret
 from config.upstreams import Upstream
 from config.yaml_source import PathKey, YamlSource
@@ -81,6 +82,13 @@ class Limits(Settings):
     """How long a hold lasts without a sign of life from its request's process; longer than backends may be silent."""
 
 
+class Idempotency(Settings):
+    keep: Duration = timedelta(days=1)
+    """How long an `Idempotency-Key` counts: longer than any client goes on trying."""
+    answer: Size = 64 * 2**10
+    """Bytes of an answer's body that are kept to be repeated. To repeat a longer one is refused; nothing runs twice."""
+
+
 class Log(Settings):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe lines that are written; every request is an `info` line."""
@@ -118,12 +126,16 @@ class FareboxSettings(Settings):
     """Backends, by a name that routes use."""
     routes: Annotated[list[Route], Field(min_length=1, max_length=10_000)]
     """Which requests there are. The most specific path wins, whatever their order."""
+    callbacks: Callbacks | None = None
+    """Where backends tell how jobs ended; without it they cannot."""
     unmatched: Literal["refuse"] = "refuse"
     """What matches no route is answered with 404 and never forwarded."""
     management: Management = Management()
     """The API for end users."""
     limits: Limits = Limits()
     """Bounds on single requests."""
+    idempotency: Idempotency = Idempotency()
+    """What becomes of metered requests that are sent again with the same `Idempotency-Key`."""
     retention: Retention = Retention()
     """How long usage is kept, and where it goes then."""
     log: Log = Log()
@@ -187,6 +199,7 @@ def _cross_references(values: FareboxSettings) -> Iterable[tuple[PathKey, str, s
         yield from _unknown_parameters(index, route)
     yield from _overlaps(values.routes)
     yield from deadline_problems(values)
+    yield from job_problems(values)
 
 
 def _unknown_parameters(index: int, route: Route) -> Iterable[tuple[PathKey, str, str]]:

@@ -39,6 +39,17 @@ class Health(Settings):
     """For the connection and the answer of a check, each."""
 
 
+class Paid(Settings):
+    """Tells a backend that bills on its own that Farebox has charged already. Only metered requests carry it, and
+    whatever clients send under its name is removed from all others.
+    """
+
+    header: HeaderName
+    """The header's name."""
+    value: HeaderSecret
+    """Its value, which may be a secret that only the backend knows."""
+
+
 BackendUrl = Annotated[str, AfterValidator(_backend)]
 
 
@@ -75,8 +86,13 @@ class Upstream(Settings):
     headers: dict[HeaderName, HeaderSecret] = {}
     """Set on every forwarded request in place of the client's, for example the backend's own API key."""
 
+    paid: Paid | None = None
+    """A header for requests that are paid for, so that the backend does not charge for them again; without it, none."""
+
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
+        if self.paid is not None and self.paid.header.lower() in {name.lower() for name in self.headers}:
+            raise ValueError("the header of `paid` stands in `headers` too, which all requests get")
         if (self.url is None) == (not self.urls):
             raise ValueError("a backend has either `url` or `urls`")
         if len(set(self.urls)) < len(self.urls):

@@ -19,11 +19,13 @@ from config.findings import did_you_mean
 from jobs.archive_usage import Keep, archive_usage
 from jobs.audit_housekeeping import audit_housekeeping
 from jobs.expire_subscriptions import expire_subscriptions
+from jobs.forget_keys import forget_keys
 from jobs.quota_housekeeping import quota_housekeeping
 from jobs.rate_housekeeping import rate_housekeeping
 from jobs.roll_up_usage import roll_up_usage
 from jobs.sweep_holds import sweep_holds
 from jobs.turns import Turn
+from jobs.watch_jobs import Ask, watch_jobs
 from store.opening import Store
 
 RETRY_S = 60
@@ -48,6 +50,7 @@ class When:
 DAILY = When("daily at 00:00 UTC", timedelta(days=1), lambda scheduler: scheduler.every().day.at("00:00"))
 HOURLY = When("hourly", timedelta(hours=1), lambda scheduler: scheduler.every().hour.at(":00"))
 EVERY_5_MIN = When("every 5 minutes", timedelta(minutes=5), lambda scheduler: scheduler.every(5).minutes)
+EVERY_5_S = When("every 5 seconds", timedelta(seconds=5), lambda scheduler: scheduler.every(5).seconds)
 EVERY_15_S = When("every 15 seconds", timedelta(seconds=15), lambda scheduler: scheduler.every(15).seconds)
 
 
@@ -61,24 +64,32 @@ class Job:
     run: Callable[[Store, Turn], Awaitable[dict[str, int]]]
 
 
-_ARCHIVE, _AUDIT = "archive_usage", "audit_housekeeping"
+_ARCHIVE, _AUDIT, _WATCH = "archive_usage", "audit_housekeeping", "watch_jobs"
 
 JOBS: tuple[Job, ...] = (
     Job("quota_housekeeping", DAILY, "Drops quota windows that nobody can ask for any more.", quota_housekeeping),
     Job("expire_subscriptions", HOURLY, "Writes down which subscriptions have renewed or ended.", expire_subscriptions),
     Job("roll_up_usage", EVERY_5_MIN, "Adds usage up by day, for dashboards.", roll_up_usage),
     Job("sweep_holds", EVERY_15_S, "Ends holds whose deadline has passed.", sweep_holds),
+    Job("forget_keys", HOURLY, "Forgets idempotency keys that have expired.", forget_keys),
+    Job(_WATCH, EVERY_5_S, "Asks backends how jobs stand that clients do not ask for.", partial(watch_jobs, ask=None)),
     Job(_ARCHIVE, DAILY, "Moves old usage into files, where `retention` says so.", partial(archive_usage, keep=None)),
     Job("rate_housekeeping", HOURLY, "Drops counters of limits that count nothing any more.", rate_housekeeping),
     Job(_AUDIT, DAILY, "Drops old entries of the audit log, where `retention` says so.",
         partial(audit_housekeeping, months=None)),
 )  # fmt: skip
-"""As it is without settings, which keep everything."""
+"""As it is without settings, which keep everything and ask for nothing."""
 
 
-def jobs_that_keep(keep: Keep | None, audit: int | None = None) -> tuple[Job, ...]:
-    """The jobs of a place where so much usage, and so many months of the audit log, are kept."""
-    run = {_ARCHIVE: partial(archive_usage, keep=keep), _AUDIT: partial(audit_housekeeping, months=audit)}
+def jobs_for(keep: Keep | None, audit: int | None = None, ask: Ask | None = None) -> tuple[Job, ...]:
+    """The jobs of a place where so much usage, and so many months of the audit log, are kept, and where backends are
+    asked like this.
+    """
+    run = {
+        _ARCHIVE: partial(archive_usage, keep=keep),
+        _AUDIT: partial(audit_housekeeping, months=audit),
+        _WATCH: partial(watch_jobs, ask=ask),
+    }
     return tuple(replace(job, run=run.get(job.name, job.run)) for job in JOBS)
 
 

@@ -16,7 +16,7 @@ from policies.callers import Account, Caller
 from policies.document import Limit
 from policies.fitting import Occasion, Situation, fitting, verdict
 from policies.patterns import matches
-from policies.pricing import cost
+from policies.pricing import cost, quota_cost
 from policies.quota import FairUseTerms
 from policies.rates import FairUse
 from policies.refusals import Refusal, account_frozen, model_denied
@@ -103,9 +103,9 @@ def evaluate(caller: Caller, ask: Ask, rulebook: Rulebook, now: datetime) -> All
         return _denied(situation, decided, rulebook)
     exempt = _exempt(rulebook, situation)
     fundings = _fundings(account, rulebook)
-    quote = Quote(
-        cost(model.price, ask.units or {}), model.quota_cost, (Funding.EXEMPT, *fundings) if exempt else fundings
-    )
+    units = ask.units or {}
+    payable = (Funding.EXEMPT, *fundings) if exempt else fundings
+    quote = Quote(cost(model.price, units), quota_cost(model, units), payable)
     return Allow(
         account,
         model,

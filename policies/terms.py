@@ -72,22 +72,56 @@ class Overrun(StrEnum):
     OVERDRAFT = "overdraft"
 
 
+Range = tuple[Decimal, Decimal | None]
+"""From the first to the last number, both included; None is no end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A part of a price: `amount`, once, or for each unit that is above `above`.
+
+    With a `step`, for each that has begun: the eleventh minute costs as much as the twentieth where the step is ten.
+    `amount` is micro-credits, or percent of the price before it. It counts `when` all those units are in their ranges.
+    """
+
+    amount: Decimal
+    unit: str | None = None
+    step: Decimal | None = None
+    above: Decimal = Decimal(0)
+    when: Mapping[str, Range] = field(default_factory=dict)
+    percent: bool = False
+
+    def __post_init__(self) -> None:
+        numbers = [self.amount, self.above, *(bound for limits in self.when.values() for bound in limits if bound)]
+        if not all(number.is_finite() and 0 <= number <= MAX_AMOUNT for number in numbers):
+            raise ValueError(f"the numbers of a price are from 0 to {MAX_AMOUNT}")
+        if self.step is not None and not (self.step.is_finite() and 0 < self.step <= MAX_AMOUNT):
+            raise ValueError(f"the step of a price is more than 0, and at most {MAX_AMOUNT}")
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What one call of a model costs.
+    """What one call of a model costs: micro-credits, or units of quota.
 
-    `base` and `round_up_to` are micro-credits; `rates` are micro-credits per unit, by unit name. See `pricing`.
-    Raises ValueError for a price that could be negative, or that no amount can hold.
+    `base` is the least, `fixed` always counts, `rates` are by unit name, and everything is multiplied with the units
+    `times`. What `steps` and `surcharges` add, and in which order, says `pricing`. Raises ValueError for a price that
+    could be negative, or that no amount can hold.
     """
 
     base: int
     rates: Mapping[str, Decimal] = field(default_factory=dict)
     round_up_to: int = 1
     version: int = 1
+    fixed: int = 0
+    steps: tuple[Term, ...] = ()
+    surcharges: tuple[Term, ...] = ()
+    times: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.base <= MAX_AMOUNT or not 1 <= self.round_up_to <= MAX_AMOUNT:
             raise ValueError(f"a price has a base from 0 to {MAX_AMOUNT} and a step from 1 to {MAX_AMOUNT}")
+        if not 0 <= self.fixed <= MAX_AMOUNT or any(term.percent for term in self.steps):
+            raise ValueError(f"what is fixed in a price is from 0 to {MAX_AMOUNT}, and only surcharges are percents")
         for unit, rate in self.rates.items():
             if not rate.is_finite() or not 0 <= rate <= MAX_AMOUNT:
                 raise ValueError(f"the rate per {unit} is a number from 0 to {MAX_AMOUNT}")
@@ -105,10 +139,13 @@ class Model:
     tier: Tier
     price: Price
     quota_cost: int = 1
+    """The least that a call takes of a quota, in units."""
     enabled: bool = True
     beta: bool = False
     description: str = ""
     capabilities: Mapping[str, object] = field(default_factory=dict)
+    quota_price: Price | None = None
+    """What a call takes of a quota, where that depends on its units; else it is `quota_cost`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
     400 invalid_request                          401 unauthorized        402 insufficient_credits
     403 model_denied, account_frozen, forbidden, policy_error
-    404 no_route, not_found                      405 method_not_allowed  409 conflict
+    404 no_route, not_found                      405 method_not_allowed
+    409 conflict, idempotency_conflict, idempotency_in_progress, idempotency_answered
     413 request_too_large                        417 expectation_failed  429 quota_exceeded, rate_limited
     431 headers_too_large                        500 internal_error
     502 upstream_unreachable, upstream_broken    503 store_unavailable, identity_unavailable, upstream_busy
@@ -39,6 +40,9 @@ STATUS: dict[Reason, int] = {
     Reason.NOT_FOUND: 404,
     Reason.METHOD_NOT_ALLOWED: 405,
     Reason.CONFLICT: 409,
+    Reason.IDEMPOTENCY_CONFLICT: 409,
+    Reason.IDEMPOTENCY_IN_PROGRESS: 409,
+    Reason.IDEMPOTENCY_ANSWERED: 409,
     Reason.TOO_LARGE: 413,
     Reason.EXPECTATION_FAILED: 417,
     Reason.QUOTA_EXCEEDED: 429,

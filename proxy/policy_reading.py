@@ -146,7 +146,7 @@ def _units(route: Route) -> dict[str, UnitRange]:
 
 def _range(unit: UnitSource | ProductSource) -> UnitRange:
     if isinstance(unit, UnitSource):
-        return UnitRange(unit.min, unit.max, unit.optional and unit.default is None)
+        return UnitRange(unit.min, unit.most, unit.optional and unit.default is None)
     factors = [_range(factor) for factor in unit.product]
     least, most = (prod((getattr(factor, end) for factor in factors), start=Decimal(1)) for end in ("least", "most"))
     return UnitRange(least, most, any(factor.optional for factor in factors))

@@ -83,6 +83,8 @@ _SHOWN: dict[str, tuple[str, Callable[[Any], object]]] = {
     "price_base": ("price.base", to_credits),
     "price_rates": ("price.per", _rates),
     "price_step": ("price.round_up_to", to_credits),
+    "price_terms": ("price.terms", _as_it_is),
+    "quota_terms": ("quota_cost.terms", _as_it_is),
     "price_version": ("price.version", _as_it_is),
     "price": ("price.amount", _as_it_is),
     "currency": ("price.currency", _as_it_is),

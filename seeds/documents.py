@@ -10,37 +10,17 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from config.time_zones import zone_named
 from policies.pricing import to_micro
 from policies.quota import ROLLOVER_WINDOWS
-from policies.terms import MAX_AMOUNT, MICRO, Cycle, Metric, QuotaMonth
-
-MAX_DIGITS = 24
-"""Digits of a number of credits, on both sides of its point: enough for the millionth part of a micro-credit."""
-
-
-def _credits(value: object) -> Decimal:
-    """A number of credits, exactly as written."""
-    if type(value) is not int and not isinstance(value, Decimal):
-        raise ValueError("expected a number of credits")
-    credits = Decimal(value)
-    if not 0 <= credits <= MAX_AMOUNT // MICRO:
-        raise ValueError(f"expected a number of credits between 0 and {MAX_AMOUNT // MICRO}")
-    _, digits, exponent = credits.as_tuple()
-    if len(digits) > MAX_DIGITS or not isinstance(exponent, int) or exponent < -MAX_DIGITS:
-        raise ValueError(f"expected a number of credits with at most {MAX_DIGITS} digits")
-    return credits
+from policies.terms import MAX_AMOUNT, MICRO, Cycle, Metric, Price, QuotaMonth
+from seeds.prices import MAX_FACTORS, MAX_TERMS, PerSeed, Seed, SurchargeSeed, UnitName, credits, per_unit, price_from
 
 
 def _micro_credits(value: object) -> int:
-    return to_micro(_credits(value))
-
-
-def _rate(value: object) -> Decimal:
-    """Micro-credits for one unit. Finer than a micro-credit on purpose: only the sum is rounded."""
-    return _credits(value).scaleb(6)
+    return to_micro(credits(value))
 
 
 def _positive(micro_credits: int) -> int:
@@ -62,10 +42,8 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63
 ModelKey = Annotated[str, StringConstraints(max_length=200, pattern=r"^[a-z0-9][a-z0-9_-]{0,63}:[\w.:/@-]+$")]
 """`app:model`. The model's own id may hold further colons and slashes: `chat:llama3:8b`."""
 
-UnitName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 Credits = Annotated[int, BeforeValidator(_micro_credits)]
-Rate = Annotated[Decimal, BeforeValidator(_rate)]
 Units = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
 Order = Annotated[int, Field(ge=0, le=1_000_000)]
 FreeForm = Annotated[dict[str, Any], AfterValidator(_plain)]
@@ -74,10 +52,6 @@ FreeForm = Annotated[dict[str, Any], AfterValidator(_plain)]
 def _zone(name: str) -> str:
     zone_named(name)
     return name
-
-
-class Seed(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class AppSeed(Seed):
@@ -97,13 +71,48 @@ class AppSeed(Seed):
 
 
 class PriceSeed(Seed):
-    """`max(base, sum of rate x units)`, rounded up to a multiple of `round_up_to`; see `policies.pricing`."""
+    """`max(base, (each x percents + surcharges) x times)`, rounded up to a multiple of `round_up_to`; `each` is what is
+    `fixed` and what comes `per` unit. See `policies.pricing`.
+    """
 
     base: Credits
-    per: dict[UnitName, Rate] = {}
-    """Credits for one unit, by unit. Read as micro-credits."""
+    fixed: Credits = 0
+    """Credits that always count, beside what comes per unit."""
+    per: dict[UnitName, Annotated[list[PerSeed], BeforeValidator(per_unit)]] = {}
+    """Credits for one unit, by unit; or for each begun step of it. Read as micro-credits."""
+    surcharges: Annotated[list[SurchargeSeed], Field(max_length=MAX_TERMS)] = []
+    """What comes on top, and when."""
+    times: Annotated[list[UnitName], Field(max_length=MAX_FACTORS)] = []
+    """Units that everything is multiplied with; one that a call does not give counts as one."""
     round_up_to: Annotated[Credits, AfterValidator(_positive)] = 1
     """Credits; without it a price is rounded up to the micro-credit."""
+
+    def price(self) -> Price:
+        """As the policies know it."""
+        return price_from(self, self.base, self.fixed, self.round_up_to, MICRO)
+
+
+class QuotaCostSeed(Seed):
+    """A price in units of quota, rounded up to whole ones."""
+
+    base: Units
+    """The least that one call takes."""
+    fixed: Units = 0
+    """Units that always count."""
+    per: dict[UnitName, Annotated[list[PerSeed], BeforeValidator(per_unit)]] = {}
+    """Units of quota for one unit of the request, or for each begun step of it."""
+    surcharges: Annotated[list[SurchargeSeed], Field(max_length=MAX_TERMS)] = []
+    """What comes on top, and when; `credits` are units of quota here."""
+    times: Annotated[list[UnitName], Field(max_length=MAX_FACTORS)] = []
+    """Units that everything is multiplied with."""
+
+    def price(self) -> Price:
+        """As the policies know it."""
+        return price_from(self, self.base, self.fixed, 1, 1)
+
+
+def _quota_cost(value: object) -> object:
+    return value if isinstance(value, dict | QuotaCostSeed) else {"base": value}
 
 
 class ModelSeed(Seed):
@@ -115,8 +124,8 @@ class ModelSeed(Seed):
     provider: Text
     tier: Text
     price: PriceSeed
-    quota_cost: Units
-    """Quota units that one call takes."""
+    quota_cost: Annotated[QuotaCostSeed, BeforeValidator(_quota_cost)]
+    """Quota units that one call takes: a number, or what it depends on."""
     capabilities: FreeForm = {}
     enabled: bool | None = None
     beta: bool | None = None

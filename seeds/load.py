@@ -21,6 +21,7 @@ from seeds.reading import Seeds, app_of, read_demo, read_seeds
 from store import catalogue, subscriptions
 from store.ids import id_text
 from store.opening import Store
+from store.price_rows import quota_terms_of, rates_of, terms_of
 from store.seeding import Entry, Kind, put_all
 from store.users import ensure_user
 from store.verbs import Granted, GrantSource
@@ -69,16 +70,19 @@ def _app(app: AppSeed) -> Entry:
 
 
 def _model(model: ModelSeed, disabled: bool) -> Entry:
+    price, quota = model.price.price(), model.quota_cost.price()
     named = {
         "app_id": app_of(model.key),
         "name": model.name,
         "description": model.description,
         "provider": model.provider,
         "tier": model.tier,
-        "price_base": model.price.base,
-        "price_rates": {unit: format(rate.normalize(), "f") for unit, rate in model.price.per.items()},
-        "price_step": model.price.round_up_to,
-        "quota_cost": model.quota_cost,
+        "price_base": price.base,
+        "price_rates": rates_of(price),
+        "price_step": price.round_up_to,
+        "price_terms": terms_of(price),
+        "quota_cost": quota.base,
+        "quota_terms": quota_terms_of(quota),
         "capabilities": model.capabilities,
     }
     switches = _given({"enabled": False if disabled else model.enabled, "beta": model.beta})

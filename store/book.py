@@ -30,6 +30,7 @@ from store.verbs import (
     GrantCredits,
     Granted,
     Hold,
+    KeptAnswer,
     LacksCredits,
     LacksQuota,
     Outcome,
@@ -41,6 +42,7 @@ from store.verbs import (
     Settle,
     Usage,
     Verb,
+    Watch,
 )
 
 
@@ -56,6 +58,8 @@ class Book:
     jobs: set[tuple[str, str]] = field(default_factory=set)
     opened: list[tuple[HoldRow, Reserve]] = field(default_factory=list)
     usage: list[tuple[HoldRow, Usage]] = field(default_factory=list)
+    watches: list[tuple[HoldRow, Watch]] = field(default_factory=list)
+    answers: list[tuple[HoldRow, KeptAnswer]] = field(default_factory=list)
 
     @classmethod
     def at(cls, now: datetime, order: SpendOrder = DEFAULT_ORDER) -> Book:
@@ -158,6 +162,9 @@ class Book:
         job = (hold.route_id, verb.job_id)
         if hold.job_id != verb.job_id and job in self.jobs:
             return Refused.JOB_TAKEN
+        self._keep(hold, verb.answer)
+        if hold.job_id is None and verb.watch is not None:
+            self.watches.append((hold, verb.watch))
         self.jobs.add(job)
         hold.job_id, hold.deadline, hold.on_deadline = verb.job_id, to_micros(self.now + verb.lasts), verb.on_deadline
         hold.changed = True
@@ -173,7 +180,12 @@ class Book:
         else:
             return self._ended(account, hold, changed=False)
         self.usage.append((hold, verb.usage))
+        self._keep(hold, verb.answer)
         return self._ended(account, hold, changed=True)
+
+    def _keep(self, hold: HoldRow, answer: KeptAnswer | None) -> None:
+        if answer is not None:
+            self.answers.append((hold, answer))
 
     def _charge_late(self, account: AccountRow, hold: HoldRow, wanted: int) -> None:
         """The hold stays expired. Its funds were given back, so what is charged is taken from what there is now."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, time, tzinfo
-from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,12 +21,12 @@ from policies.terms import (
     Model,
     ModelKey,
     Plan,
-    Price,
     QuotaMonth,
     QuotaRules,
     Tier,
 )
 from store.engine import StoreUnavailable
+from store.price_rows import price_of, quota_price_of
 from store.tables import apps, counters, models, plan_versions, plans
 
 _REVISION = "catalogue_revision"
@@ -72,7 +71,7 @@ def _app(row: Row[Any]) -> App:
 
 
 def _model(row: Row[Any]) -> Model:
-    rates = {unit: Decimal(rate) for unit, rate in row.price_rates.items()}
+    price = row.price_base, row.price_rates, row.price_step, row.price_version, row.price_terms
     return Model(
         key=ModelKey(row.key),
         app=row.app_id,
@@ -81,12 +80,13 @@ def _model(row: Row[Any]) -> Model:
         name=row.name,
         provider=row.provider,
         tier=Tier(row.tier),
-        price=Price(row.price_base, rates, row.price_step, row.price_version),
+        price=price_of(*price),
         quota_cost=row.quota_cost,
         enabled=row.enabled,
         beta=row.beta,
         description=row.description,
         capabilities=row.capabilities,
+        quota_price=quota_price_of(row.quota_cost, row.quota_terms),
     )
 
 
@@ -142,7 +142,7 @@ def put_model(connection: Connection, key: str, values: Mapping[str, Any]) -> di
     """Create or change a model. A change of its price gets the next price version."""
     before = connection.execute(sa.select(models).where(models.c.key == key)).mappings().first()
     version = before["price_version"] if before else 1
-    price = ("price_base", "price_rates", "price_step", "quota_cost")
+    price = ("price_base", "price_rates", "price_step", "price_terms", "quota_cost", "quota_terms")
     if before and any(name in values and before[name] != values[name] for name in price):
         version += 1
     return _put(connection, models, models.c.key, key, {**values, "price_version": version})

@@ -39,6 +39,11 @@ BUSY_TIMEOUT_MS = 10_000
 """How long a write waits for the locks of another process: longer than any batch, shorter than a client's patience."""
 
 
+READERS, WRITERS = 10, 6
+"""Connections of one process to PostgreSQL, at most: six processes together stay below the usual 100 of a server. The
+ledger writes with one of them at a time; what else is written is rare.
+"""
+
 IDLE_S = 1.0
 """After this long without use a connection to a server is tried before it is trusted: a firewall may have cut it."""
 
@@ -61,7 +66,7 @@ class Database:
             self._reader, self._writer = _sqlite_reader(url), SqliteWriter(url)
         else:
             # SQLite reads from one snapshot anyway; elsewhere each statement would see what was committed meanwhile.
-            self._reader = _postgres_engine(url).execution_options(isolation_level="REPEATABLE READ")
+            self._reader = _postgres_engine(url, READERS).execution_options(isolation_level="REPEATABLE READ")
             self._writer = PostgresWriter(url)
 
     @property
@@ -144,7 +149,7 @@ class PostgresWriter:
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = _postgres_engine(url, enable_seqscan="off", jit="off")
+        self._engine = _postgres_engine(url, WRITERS, enable_seqscan="off", jit="off")
 
     async def run(self, change: Callable[[Connection], Result]) -> Result:
         async with self._engine.begin() as connection:
@@ -185,10 +190,11 @@ def _first_line(error: Exception) -> str:
     return (str(origin).splitlines() or [type(origin).__name__])[0]
 
 
-def _postgres_engine(url: str, **settings: str) -> AsyncEngine:
+def _postgres_engine(url: str, connections: int, **settings: str) -> AsyncEngine:
     # PostgreSQL would wait for a lock for ever.
     settings |= {"lock_timeout": str(BUSY_TIMEOUT_MS)}
-    engine = create_async_engine(url, pool_size=10, pool_timeout=5, connect_args={"server_settings": settings})
+    size = {"pool_size": connections, "max_overflow": 0, "pool_timeout": 5}
+    engine = create_async_engine(url, **size, connect_args={"server_settings": settings})
     _ping_after_idling(engine.sync_engine)
     return engine
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 
 from policies.terms import HoldId
@@ -51,6 +52,9 @@ class Repeater:
         if len(self._kept) >= at_most:
             log.error("hold %s is left to its deadline: too many endings wait for the store", id_text(verb.hold_id))
             return
+        if isinstance(verb, Settle) and verb.answer is not None:
+            # Thousands of answers would not fit here. Its request is charged, and then not run again either.
+            verb = replace(verb, answer=None)
         self._kept.setdefault(verb.hold_id, verb)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="endings to repeat")

@@ -5,7 +5,6 @@ Of quota there is a file of its own, `store.quota_reports`, and of sums of usage
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,9 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from policies.holds import HoldState, may_charge_late
 from policies.spending import DEFAULT_ORDER, SpendOrder, spend_key
-from policies.terms import AccountId, HoldId, OnLate
+from policies.terms import AccountId
 from store.open_holds import taken_by_open_holds
 from store.tables import accounts, credit_grants, holds, ledger_entries, usage_events
 
@@ -103,41 +101,6 @@ def open_holds(connection: Connection, limit: int) -> list[Row]:
     """Open holds, the soonest due first."""
     query = sa.select(holds).where(holds.c.state == "reserved").order_by(holds.c.deadline).limit(limit)
     return _rows(connection, query)
-
-
-@dataclass(frozen=True, slots=True)
-class JobHold:
-    """The hold of a job, by the backend's id for it."""
-
-    hold_id: HoldId
-    account_id: AccountId
-    job_id: str
-    state: str
-    units: dict[str, str]
-    on_late: str
-    late_at: datetime | None
-
-    @property
-    def can_be_charged(self) -> bool:
-        """Whether the end of the job still matters."""
-        state, charged = HoldState(self.state), self.late_at is not None
-        return state is HoldState.RESERVED or may_charge_late(state, OnLate(self.on_late), charged)
-
-
-def job_holds(connection: Connection, route_ids: Sequence[str], job_ids: Sequence[str]) -> list[JobHold]:
-    """The holds bound to these jobs of these routes, whoever they belong to."""
-    columns = holds.c
-    told = (
-        columns.id,
-        columns.account_id,
-        columns.job_id,
-        columns.state,
-        columns.units,
-        columns.on_late,
-        columns.late_at,
-    )
-    query = sa.select(*told).where(columns.route_id.in_(route_ids), columns.job_id.in_(job_ids))
-    return [JobHold(*row) for row in connection.execute(query)]
 
 
 def _rows(connection: Connection, query: sa.Select[Any]) -> list[Row]:

@@ -12,6 +12,7 @@ from sqlalchemy import CheckConstraint, Column, ForeignKey, Table, Text, UniqueC
 
 from store.audit_tables import audit_entries, audit_outcomes
 from store.columns import Id, Json, Moment, metadata
+from store.later_tables import idempotency_keys, job_watches
 from store.ledger_tables import credit_grants, holds, ledger_entries
 from store.policy_tables import decisions, policy_nodes, policy_revisions, rate_counters, rate_places
 from store.quota_table import quota_windows
@@ -29,6 +30,8 @@ __all__ = [
     "credit_grants",
     "decisions",
     "holds",
+    "idempotency_keys",
+    "job_watches",
     "leases",
     "ledger_entries",
     "metadata",
@@ -100,6 +103,8 @@ models = Table(
     Column("price_version", sa.Integer, nullable=False),
     Column("quota_cost", sa.BigInteger, nullable=False),
     Column("capabilities", Json, nullable=False),
+    Column("price_terms", Json, nullable=False, server_default="{}"),
+    Column("quota_terms", Json, nullable=False, server_default="{}"),
     CheckConstraint("price_base >= 0 AND price_step > 0 AND quota_cost >= 0", name="price"),
 )
 

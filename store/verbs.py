@@ -6,7 +6,7 @@ one call, counted in the window of its exemption.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -81,8 +81,18 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """An answer that is kept for those who send its request again with the same idempotency key."""
+
+    key: str
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
-    """Take the true amount of a hold and give the rest back. None takes the quote.
+    """Take the true amount of a hold and give the rest back. None takes the quote. `answer` is kept together with that.
 
     Of a hold that has expired meanwhile it is charged late, where the hold's rule says so.
     """
@@ -92,6 +102,7 @@ class Settle:
     amount: int | None
     usage: Usage
     reason: str
+    answer: KeptAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +132,15 @@ class Extend:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """How the scheduler asks for a job: with which path, after which wait first, and how long it waits at most."""
+
+    path: str
+    first: timedelta
+    longest: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class BindJob:
     """Tie an open hold to the backend's job, and give it as long as the job may last."""
 
@@ -129,6 +149,8 @@ class BindJob:
     job_id: str
     lasts: timedelta
     on_deadline: OnDeadline
+    watch: Watch | None = None
+    answer: KeptAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from store.book import Book
-from store.columns import json_text, to_micros
+from store.columns import MICROSECOND, json_text, to_micros
+from store.idempotency import keep
 from store.prepared import Writing, inserting, updating
 from store.rows import Entry, GrantRow, HoldRow, WindowRow
-from store.tables import accounts, credit_grants, holds, ledger_entries, quota_windows, usage_events
-from store.verbs import Reserve, Usage
+from store.tables import accounts, credit_grants, holds, job_watches, ledger_entries, quota_windows, usage_events
+from store.verbs import Reserve, Usage, Watch
 
 Values = tuple[Any, ...]
 
@@ -28,6 +29,7 @@ _INSERT_WINDOWS, _UPDATE_WINDOWS = (
     updating(quota_windows, ["limit", "used", "plan_version_id"]),
 )
 _INSERT_HOLDS, _INSERT_ENTRIES = inserting(holds), inserting(ledger_entries)
+_INSERT_WATCHES = inserting(job_watches)
 _HOLD_CHANGES = ["state", "settled_amount", "refunded_amount", "taken", "job_id"]
 _HOLD_CHANGES += ["on_deadline", "deadline", "ended_at", "end_reason", "late_at"]
 # A hold that is released never changes again, nor an expired one that is not to be charged late: the state table, once
@@ -64,6 +66,9 @@ def write(connection: Connection, book: Book) -> None:
     _UPDATE_HOLDS.run(connection, [_hold_changes(row) for row in book.holds.values() if row.changed and not row.new])
     _INSERT_ENTRIES.run(connection, [_entry_values(entry, now) for entry in book.credits.entries])
     _INSERT_USAGE.run(connection, [_usage_values(hold, usage, now) for hold, usage in book.usage])
+    _INSERT_WATCHES.run(connection, [_watch_values(hold, watch, now) for hold, watch in book.watches])
+    for hold, answer in book.answers:
+        keep(connection, hold.account_id, hold.id, answer)
 
 
 def _grant_values(row: GrantRow, now: int) -> Values:
@@ -168,3 +173,8 @@ def _entry_values(entry: Entry, now: int) -> Values:
 
 def _usage_values(hold: HoldRow, usage: Usage, now: int) -> Values:
     return hold.id, json_text(usage.units), usage.estimated, usage.upstream_status, usage.latency_ms, now
+
+
+def _watch_values(hold: HoldRow, watch: Watch, now: int) -> Values:
+    first, longest = watch.first // MICROSECOND, watch.longest // MICROSECOND
+    return hold.id, watch.path, now + first, min(2 * first, longest), longest

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from config.settings import LoadedSettings
     from jobs.process import JobReport
     from jobs.timetable import Job
+    from store.opening import Store
 
 
 @common
@@ -44,8 +46,8 @@ async def _run(settings: LoadedSettings, parent_pid: int | None) -> None:
     set_up_log(settings.values.log)
     stop = asyncio.Event()
     with stop_on_signals(stop):
-        async with open_store(settings.database_url, utc_now) as store:
-            await run_jobs(store, utc_now, stop, parent_pid, _timetable(settings))
+        async with open_store(settings.database_url, utc_now) as store, _timetable(settings, store) as jobs_here:
+            await run_jobs(store, utc_now, stop, parent_pid, jobs_here)
 
 
 async def _run_once(settings: LoadedSettings, name: str) -> JobReport:
@@ -61,17 +63,26 @@ async def _run_once(settings: LoadedSettings, name: str) -> JobReport:
     except UnknownJob as error:
         raise click.UsageError(str(error)) from None
     act = Act("operator", command_line(), "jobs once", {"job": name})
-    async with open_store(settings.database_url, utc_now) as store, audited(store, act):
-        return await run_job_once(store, utc_now, name, _timetable(settings))
+    async with (
+        open_store(settings.database_url, utc_now) as store,
+        audited(store, act),
+        _timetable(settings, store) as jobs_here,
+    ):
+        return await run_job_once(store, utc_now, name, jobs_here)
 
 
-def _timetable(settings: LoadedSettings) -> Sequence[Job]:
+@asynccontextmanager
+async def _timetable(settings: LoadedSettings, store: Store) -> AsyncIterator[Sequence[Job]]:
+    from config.clock import utc_now
     from jobs.archive_usage import Keep
-    from jobs.timetable import jobs_that_keep
+    from jobs.timetable import jobs_for
+    from proxy.asking import asking
 
     retention = settings.values.retention
     keep = None if retention.usage == "forever" else Keep(retention.usage, settings.archive_folder)
-    return jobs_that_keep(keep, None if retention.audit == "forever" else retention.audit)
+    audit = None if retention.audit == "forever" else retention.audit
+    async with asking(settings, store, utc_now) as ask:
+        yield jobs_for(keep, audit, ask)
 
 
 jobs = Noun(

@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
+from jwt import encode
+
 from config.identity import Jwt
 from policies.refusals import Reason, Refusal, unauthorized
 from proxy.identity import jws
@@ -89,6 +91,15 @@ async def verify(text: str, issuers: Sequence[Issuer], now: datetime, *, fetch: 
             return _claims(token.claims, issuer.settings)
         missing = missing or not issuer.source.keys
     return _keys_missing() if missing else _invalid()
+
+
+def signed(issuer: Jwt, user_id: str, now: datetime, lasts: timedelta) -> str:
+    """A token of this issuer for a user, as the app behind Farebox hands it out: for questions of Farebox's own."""
+    claims: dict[str, Any] = {issuer.user: user_id, "iat": now, "exp": now + lasts}
+    claims |= {"iss": issuer.issuer} if issuer.issuer is not None else {}
+    claims |= {"aud": issuer.audience} if issuer.audience is not None else {}
+    assert issuer.secret is not None, "settings are checked: only who shares a secret can be spoken for"
+    return encode(claims, issuer.secret.get_secret_value(), algorithm="HS256")
 
 
 async def _signed(token: Token, source: KeySource, fetch: bool) -> bool:

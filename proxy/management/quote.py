@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from policies.evaluate import Allow, Ask, evaluate
-from policies.pricing import cost
+from policies.pricing import cost, quota_cost
 from policies.refusals import Reason, Refusal
 from policies.terms import Funding
 from proxy.management.endpoint import ApiRequest
@@ -90,7 +90,7 @@ async def quote(services: Services, request: ApiRequest) -> QuoteAnswer:
         allowed=refusal is None,
         funding=funding,
         credits=cost(model.price, body.units) if model is not None else None,
-        quota=model.quota_cost if model is not None else None,
+        quota=quota_cost(model, body.units) if model is not None else None,
         balance=funds.credits,
         quota_remaining=funds.quota,
         rule=str(rule) if rule else None,

@@ -27,13 +27,13 @@ class BodyCut(Exception):
         self.refusal = refusal
 
 
-async def read_ahead(incoming: Incoming, limit: int, patience: timedelta) -> Body | Refusal:
-    """The whole body, at most `limit` bytes of it, within `patience`."""
+async def read_ahead(incoming: Incoming, limit: int, patience: timedelta, *, coded: bool = False) -> Body | Refusal:
+    """The whole body, at most `limit` bytes of it, within `patience`; compressed only where a `coded` one will do."""
     length = incoming.request.content_length
     if length is not None and length > limit:
         return _too_large(limit)
     try:
-        coding = coding_of(incoming.values("content-encoding"))
+        coding = None if coded else coding_of(incoming.values("content-encoding"))
     except Unreadable as error:
         return _unreadable(error)
     content = incoming.request.content
@@ -103,7 +103,7 @@ def _unreadable(error: Unreadable) -> Refusal:
 
 
 def _too_large(limit: int) -> Refusal:
-    hint = f"This route reads its model from the body, which may have at most {limit} bytes."
+    hint = f"The body of this request is read before it is acted on, and may have at most {limit} bytes."
     return Refusal(Reason.TOO_LARGE, "Request body is too large", hint)
 
 

@@ -15,18 +15,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 from aiohttp import web
 
-from config.routes import Poll
+from config.jobs import Poll
+from config.routes import Route
 from config.settings import Limits
 from policies.callers import Caller
 from policies.refusals import Refusal
+from proxy.callbacks import CallbackAddresses
 from proxy.pipeline import forwarding, jobs, settlement
 from proxy.pipeline.body import BodyCut
 from proxy.pipeline.ending import ended_by, outcome_of
-from proxy.pipeline.exchange import Held, Routed
+from proxy.pipeline.exchange import Held, Measured, Routed
 from proxy.pipeline.lease import Lease
 from proxy.pipeline.metering import Reader, reader_for
 from proxy.pipeline.recording import Recorder
@@ -40,9 +45,12 @@ from proxy.pipeline.relay import (
     pump,
     read_all,
     relay,
+    write_changed,
     write_small,
 )
 from proxy.pipeline.reservation import Reserving
+from proxy.pipeline.restating import restated
+from proxy.pipeline.routing import CompiledRoute
 from proxy.pipeline.websockets import WebSockets
 from proxy.services import Services
 from proxy.upstream.client import (
@@ -58,8 +66,8 @@ from store.verbs import Ended, Hold, Refused, Release, Settle
 
 log = logging.getLogger(__name__)
 
-ACCEPTING_S = 30
-"""How long a backend may still take to accept a job after the stop signal. What it takes longer has its deadline."""
+UNWATCHED_S = 30
+"""How long what goes on without its client may still take after the stop signal. After that, its deadline ends it."""
 
 
 class Delivery:
@@ -68,7 +76,10 @@ class Delivery:
     def __init__(self, services: Services, recorder: Recorder, reserve: Reserving) -> None:
         self._services = services
         self._recorder = recorder
-        self._accepting: set[asyncio.Task[web.StreamResponse]] = set()
+        self._addresses = CallbackAddresses(services.settings.values)
+        self._unwatched: set[asyncio.Task[web.StreamResponse]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+
         self._websockets = WebSockets(services, recorder, self._send, reserve)
 
     def leave(self) -> None:
@@ -76,10 +87,17 @@ class Delivery:
         self._websockets.leave()
 
     async def close(self) -> None:
-        """Wait for the jobs that backends are accepting at this moment, though not for ever."""
+        """Wait for what goes on without its client at this moment, though not for ever."""
         await self._websockets.close()
-        if self._accepting:
-            await asyncio.wait(self._accepting, timeout=ACCEPTING_S)
+        for tasks in (self._unwatched, self._background):
+            if tasks:
+                await asyncio.wait(tasks, timeout=UNWATCHED_S)
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """For a request whose client has left, where nothing may be awaited any more."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def unmetered(self, routed: Routed, caller: Caller | None) -> web.StreamResponse | Refusal:
         """A request that costs nothing. Answers about jobs are read as they pass by."""
@@ -107,7 +125,8 @@ class Delivery:
     async def _observe(self, poll: Poll, routed: Routed, caller: Caller, reader: Reader) -> None:
         """End the jobs that an answer says have ended. What the store cannot take now, the next poll tells again."""
         try:
-            await jobs.observe(poll, routed, caller, reader.documents(), self._services.store)
+            account_id, documents = caller.account.account_id, reader.documents()
+            await jobs.observe(poll, routed.parameters, account_id, documents, self._services.store)
         except StoreUnavailable as error:
             log.error("what an answer on route %s says of jobs is not written down yet: %s", routed.route.id, error)
 
@@ -115,13 +134,17 @@ class Delivery:
         """A request that is paid for."""
         websocket = held.admitted.asked.routed.websocket
         if websocket is not None:
-            return await self._websockets.metered(held, websocket)
-        if held.admitted.asked.routed.route.settings.job is None:
+            with held.admitted.passing.held():
+                return await self._websockets.metered(held, websocket)
+        settings = held.admitted.asked.routed.route.settings
+        if settings.job is None and settings.on_abort != "drain" and held.keeper is None:
             return await self._leased(held)
-        # A backend that accepts a job is heard to the end even when the client leaves: the job runs all the same.
+        # A backend that accepts a job is heard to the end even when the client leaves: the job runs all the same. And
+        # who sends an idempotency key, loses the connection and asks again is to find the answer. And somebody has to
+        # drain what is to be drained.
         task = asyncio.create_task(self._leased(held))
-        self._accepting.add(task)
-        task.add_done_callback(self._accepting.discard)
+        self._unwatched.add(task)
+        task.add_done_callback(self._unwatched.discard)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -132,12 +155,17 @@ class Delivery:
         """The head of an answer."""
         body, allow = (held.admitted.asked.body, held.admitted.allow) if held else (forwarding.UNREAD, None)
         started = perf_counter()
-        answer = await forwarding.send(routed, body, self._limits.body_timeout, caller, allow)
+        callback = self._addresses.of(routed.route.settings, routed.incoming.id_text) if held else None
+        answer = await forwarding.send(routed, body, self._limits.body_timeout, caller, allow, callback)
         self._recorder.upstream_answered(routed.route.id, perf_counter() - started)
         return answer
 
     async def _leased(self, held: Held) -> web.StreamResponse:
-        with Lease(self._ledger, held, self._limits.request_deadline) as lease:
+        """While it runs, with its client or without, the call has its places and its hold stands."""
+        with (
+            held.admitted.passing.held(),
+            Lease(self._ledger, held, self._limits.request_deadline) as lease,
+        ):
             return await self._metered(held, lease)
 
     async def _metered(self, held: Held, lease: Lease) -> web.StreamResponse:
@@ -147,9 +175,15 @@ class Delivery:
         async with answer:
             if not 200 <= answer.status < 300:
                 return await self._failed(held, answer)
-            pointers = [pointer for _, pointer in asked.routed.route.usage]
-            reader = reader_for(answer.status, answer.headers, self._limits.measured, pointers)
+            reader = self._reader(asked.routed.route, answer)
+            if held.keeper is not None:
+                reader = held.keeper.watching(reader)
             return await (self._small if is_small(answer) else self._streamed)(held, answer, reader, lease)
+
+    def _reader(self, route: CompiledRoute, answer: UpstreamAnswer) -> Reader:
+        wanted = [unit.pointer for unit in route.usage if unit.pointer is not None]
+        added = frozenset(unit.pointer for unit in route.usage if unit.pointer is not None and unit.source.sum)
+        return reader_for(answer.status, answer.headers, self._limits.measured, wanted, added)
 
     async def _failed(self, held: Held, answer: UpstreamAnswer) -> web.StreamResponse:
         """A failed call costs nothing, and its answer passes as it is."""
@@ -162,14 +196,18 @@ class Delivery:
         async with ended_by(self._ledger, held, lambda: settlement.release_verb(held, "answer cut")), lease.in_time():
             body = await read_all(answer, reader)
         headers = await outcome_of(held, self._end(held, answer, reader))
-        return await write_small(held.admitted.asked.routed.incoming, answer, body, headers)
+        routed = held.admitted.asked.routed
+        changed = restated(routed, answer, body, headers) if routed.route.settings.rewrite is not None else None
+        if changed is not None:
+            return await write_changed(routed.incoming, answer, changed, headers)
+        return await write_small(routed.incoming, answer, body, headers)
 
     async def _streamed(self, held: Held, answer: UpstreamAnswer, reader: Reader, lease: Lease) -> web.StreamResponse:
         """A long answer goes out as it comes in, and is settled before its end is sent."""
         incoming = held.admitted.asked.routed.incoming
 
         def aborted() -> Settle | Release:
-            measured = settlement.measure(held, reader.documents(), complete=False)
+            measured = self._measured(held, answer, reader.documents(), complete=False)
             return settlement.abort_verb(held, measured, answer.status, self._services.now() - incoming.received_at)
 
         left: ClientLeft | None = None
@@ -178,33 +216,52 @@ class Delivery:
                 response = await begin(incoming, answer, settlement.reserved_headers(held))
                 await pump(incoming, answer, response, reader, lease)
             except ClientLeft as error:
-                if held.admitted.asked.routed.route.settings.job is None:
-                    raise
-                async with lease.in_time():
-                    await hear_out(answer, reader)
                 left = error
+                if not await self._heard_out(held.admitted.asked.routed.route.settings, answer, reader, lease):
+                    raise
         await outcome_of(held, self._end(held, answer, reader))
         if left is not None:
             raise left
         await finish(response)
         return response
 
+    async def _heard_out(self, route: Route, answer: UpstreamAnswer, reader: Reader, lease: Lease) -> bool:
+        """Whether the rest of an answer was read for Farebox alone, to its end: its client has left."""
+        if route.job is not None:
+            async with lease.in_time():
+                return await hear_out(answer, reader)
+        if route.on_abort != "drain":
+            return False
+        try:
+            async with asyncio.timeout(route.drain.time.total_seconds()), lease.in_time():
+                return await hear_out(answer, reader, route.drain.size)
+        except (TimeoutError, UpstreamBroken, UpstreamTimeout):
+            return False
+
     async def _end(self, held: Held, answer: UpstreamAnswer, reader: Reader) -> Hold | Ended | Refused:
         """Settle a complete answer, or bind its hold to the job that it has accepted."""
         routed, store, now = held.admitted.asked.routed, self._services.store, self._services.now()
         documents = reader.documents()
+        keeper = held.keeper if routed.route.settings.rewrite is None else None
+        # What a backend says of its own billing is not for clients, and a kept answer would say it.
+        kept = keeper.kept(routed.incoming.method, answer, reader) if keeper is not None else None
         if routed.route.settings.job is not None:
             job_id = jobs.accepted_job(routed.route.settings.job, documents)
-            bound = await settlement.bind_job(held, job_id, store) if job_id is not None else None
+            bound = await settlement.bind_job(held, job_id, documents[0], kept, store) if job_id is not None else None
             if bound is not None and bound is not Refused.JOB_TAKEN:
                 return bound
             problem = "no job id" if job_id is None else "the id of another account's job"
             log.warning("%s in the answer on route %s; the quote is charged", problem, routed.route.id)
-        measured = settlement.measure(held, documents, complete=True)
+        measured = self._measured(held, answer, documents, complete=True)
         latency = now - routed.incoming.received_at
-        ended = await store.ledger.end(settlement.settle_verb(held, measured, answer.status, latency, "answered"))
+        verb = settlement.settle_verb(held, measured, answer.status, latency, "answered")
+        ended = await store.ledger.end(verb if kept is None else replace(verb, answer=kept))
         self._recorder.settled(held, ended)
         return ended
+
+    def _measured(self, held: Held, answer: UpstreamAnswer, documents: Sequence[Any], *, complete: bool) -> Measured:
+        seen = settlement.passed(held, answer, asyncio.get_running_loop().time())
+        return settlement.measure(held, documents, seen, complete)
 
     @property
     def _ledger(self) -> Ledger:
@@ -215,10 +272,10 @@ class Delivery:
         return self._services.settings.values.limits
 
 
-def _tell_the_log(accepting: asyncio.Task[web.StreamResponse]) -> None:
-    """What went wrong with a request for a job whose client has left, as far as that is not all that went wrong."""
-    error = None if accepting.cancelled() else accepting.exception()
+def _tell_the_log(unwatched: asyncio.Task[web.StreamResponse]) -> None:
+    """What went wrong with a request whose client has left, as far as that is not all that went wrong."""
+    error = None if unwatched.cancelled() else unwatched.exception()
     if isinstance(error, BodyCut | UpstreamUnreachable | UpstreamBusy | UpstreamTimeout | UpstreamBroken):
-        log.warning("a request for a job, whose client has left: %s", error)
+        log.warning("a request whose client has left: %s", error)
     elif error is not None and not isinstance(error, Truncated):
-        log.error("a request for a job, whose client has left, failed", exc_info=error)
+        log.error("a request whose client has left, failed", exc_info=error)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
 
@@ -27,6 +27,9 @@ from proxy.paths import Target
 from proxy.pipeline.multipart import MultipartReader
 from proxy.pipeline.routing import CompiledRoute
 from store.verbs import Hold
+
+if TYPE_CHECKING:
+    from proxy.pipeline.idempotency import Keeper
 
 
 class Incoming(NamedTuple):
@@ -114,6 +117,8 @@ class Held:
     admitted: Admitted
     hold: Hold
     asked_at: float
+    keeper: Keeper | None = None
+    """Keeps the answer of a request with an idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)

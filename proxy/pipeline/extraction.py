@@ -94,10 +94,13 @@ def _unit(name: str, source: UnitSource | ProductSource, parts: RequestParts) ->
 
 
 def _single_unit(name: str, source: UnitSource, parts: RequestParts) -> Decimal | None:
-    found = [_number(name, source, value) for value in _values(source, parts)]
+    values = _values(source, parts)
+    if source.present:
+        return Decimal(any(value not in (False, 0, "") for value in values))
+    found = [_number(name, source, value) for value in values]
     if not found:
         if source.default is None and not source.optional:
-            hint = f"Give a number from {source.min} to {source.max} in {_place(source)}."
+            hint = f"Give {_expected(source)} in {_place(source)}."
             raise _Refused(invalid_request(f"{name} is missing", _place(source), hint))
         return source.default
     if len(found) > 1 and source.json_ is None:
@@ -107,17 +110,25 @@ def _single_unit(name: str, source: UnitSource, parts: RequestParts) -> Decimal 
 
 
 def _number(name: str, source: UnitSource, value: object) -> Decimal:
-    if source.length:
+    number: Decimal | None
+    if source.values:
+        number = source.values.get(value) if isinstance(value, str) else None
+    elif source.length:
         number = Decimal(len(value)) if isinstance(value, list) else None
     elif isinstance(value, str) and source.json_ is None:
         number = Decimal(value) if _NUMBER.fullmatch(value) else None
     else:
         number = Decimal(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) else None
-    if number is None or not source.min <= number <= source.max or not _is_plain(number):
-        what = "items" if source.length else "a number"
-        error = f"{name} is out of range: expected {what} from {source.min} to {source.max}"
+    if number is None or not source.min <= number <= source.most or not _is_plain(number):
+        error = f"{name} is out of range: expected {_expected(source)}"
         raise _Refused(invalid_request(error, _place(source)))
     return number
+
+
+def _expected(source: UnitSource) -> str:
+    if source.values:
+        return "one of " + ", ".join(source.values)
+    return f"{'items' if source.length else 'a number'} from {source.min} to {source.most}"
 
 
 def _is_plain(number: Decimal) -> bool:

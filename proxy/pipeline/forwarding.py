@@ -9,7 +9,7 @@ from config.routes import WebSocket
 from policies.callers import Caller
 from policies.evaluate import Allow
 from policies.refusals import Reason, Refusal
-from proxy.headers import HeaderList, readable_codings, with_forwarded_for
+from proxy.headers import HeaderList, folded, readable_codings, with_forwarded_for, without
 from proxy.pipeline.body import outgoing_body
 from proxy.pipeline.exchange import Body, Routed
 from proxy.pipeline.relay import write_interim
@@ -35,21 +35,36 @@ BUSY_S = 1
 
 
 async def send(
-    routed: Routed, body: Body, patience: timedelta, caller: Caller | None, allow: Allow | None
+    routed: Routed,
+    body: Body,
+    patience: timedelta,
+    caller: Caller | None,
+    allow: Allow | None,
+    callback: str | None = None,
 ) -> UpstreamAnswer:
-    """The head of the backend's answer; `patience` is for each piece of a body that is streamed.
+    """The head of the backend's answer; `patience` is for each piece of a body that is streamed. `callback` is where
+    the backend may tell how the job ended that it accepts.
 
     Raises UpstreamUnreachable, UpstreamBusy, UpstreamTimeout or UpstreamBroken, and BodyCut where the client is to
     blame.
     """
     incoming = routed.incoming
     headers = with_forwarded_for(incoming.travelling, incoming.request.remote)
-    if routed.route.reads_answer:
+    if routed.route.settings.rewrite is not None:
+        headers = [*without(headers, ["accept-encoding"]), ("Accept-Encoding", "identity")]
+    elif routed.route.reads_answer:
         headers = readable_codings(headers)
     headers = _without_our_keys(headers)
     if caller is not None:
         headers += _identity(caller, allow)
+    paid = routed.route.upstream.paid
+    if paid is not None:
+        # Whoever is not charged must not be able to say so.
+        headers = [header for header in headers if folded(header[0]) != folded(paid[0])]
+        headers += [paid] if allow is not None else []
     headers.append(("X-Request-Id", incoming.id_text))
+    if callback is not None:
+        headers.append(("X-Farebox-Callback", callback))
     if routed.websocket is not None:
         return await _switch(routed, routed.websocket, headers)
     payload, length = outgoing_body(incoming, body, patience)

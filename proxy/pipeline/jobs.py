@@ -1,32 +1,77 @@
-"""Jobs that finish later: reading how they ended from the answers that pass by.
+"""Jobs that finish later: reading how they ended, from whatever says it, and ending their holds.
 
-A route accepts a job and its hold stays open; another route's answers tell how jobs stand. Whoever sees the end first
+A route accepts a job and its hold stays open. That the job ended is said by the answer to a client's poll, by the
+backend's callback (`proxy.callbacks`) or by an answer to the scheduler (`proxy.asking`). Whoever sees the end first
 ends the hold, and everybody later finds it ended. A job belongs to the account that started it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
-from config.routes import Job, Poll
+from config.jobs import Job, Part, Poll, States
+from config.routes import Match
 from policies.callers import Caller
+from policies.pricing import share
 from policies.refusals import Reason, Refusal
+from policies.terms import AccountId
 from proxy.pipeline.exchange import Routed
 from proxy.strict_json import Unreadable, find, tokens
+from store.ids import id_text
+from store.job_holds import JobHold, job_holds
 from store.ledger import Ledger
 from store.opening import Store
-from store.reports import JobHold, job_holds
-from store.verbs import Release, Settle, Usage
+from store.verbs import Ended, Refused, Release, Settle, Usage, Watch
 
 MAX_JOB_ID = 200
 MAX_ITEMS = 1000
-"""Jobs looked at in one answer; a list page of a backend has some tens."""
+"""Jobs looked at in one answer, and items of a job; a list page of a backend has some tens."""
+
+MAX_COUNT = 10**6
+"""Items of a job, as a backend may number them."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ended. `part` is how many of how many items were done, where that is told: else all of them."""
+
+    completed: bool
+    part: tuple[int, int] | None = None
 
 
 def accepted_job(job: Job, documents: Sequence[Any]) -> str | None:
     """The id of the job that an answer has accepted, if it names one."""
-    return _text_at(documents[0], job.id.json_) if documents else None
+    return text_at(documents[0], job.id.json_) if documents else None
+
+
+def watch_of(job: Job, asked: tuple[Match, str | None] | None, job_id: str, document: Any) -> Watch | None:
+    """How the scheduler is to ask for a job: `asked` is the pattern of the poll route, and which parameter is the id.
+
+    None where nobody is to ask, or where the answer that accepted the job does not name what the path needs.
+    """
+    if job.watch is None or asked is None:
+        return None
+    match, id_parameter = asked
+    parameters = {name: text_at(document, source.json_) for name, source in job.watch.parameters.items()}
+    if id_parameter is not None:
+        parameters[id_parameter] = job_id
+    missing = sorted(name for name, text in parameters.items() if text is None)
+    if missing:
+        log.warning("nobody can ask for the job %r: its acceptance does not name %s", job_id, ", ".join(missing))
+        return None
+    encoded = {name: quote(text or "", safe="") for name, text in parameters.items()}
+    if any(text in (".", "..") for text in encoded.values()):
+        # As a segment of a path it would lead elsewhere (RFC 3986 §5.2.4).
+        log.warning("nobody can ask for the job %r: the path to it has dot segments", job_id)
+        return None
+    path = "/" + "/".join(encoded[part[1:-1]] if part.startswith("{") else part for part in match.segments)
+    return Watch(path, job.watch.first, job.watch.longest)
 
 
 async def foreign_job(poll: Poll, routed: Routed, caller: Caller, store: Store) -> Refusal | None:
@@ -39,54 +84,98 @@ async def foreign_job(poll: Poll, routed: Routed, caller: Caller, store: Store) 
     return None
 
 
-async def observe(poll: Poll, routed: Routed, caller: Caller, documents: Sequence[Any], store: Store) -> None:
-    """End the holds of the jobs that an answer says have ended: completed ones are settled, failed ones released."""
-    states = dict(_job_states(poll, routed, documents[0])) if documents else {}
-    ended = {job: state for job, state in states.items() if state in poll.completed or state in poll.failed}
+async def observe(
+    poll: Poll, parameters: Mapping[str, str], account_id: AccountId, documents: Sequence[Any], store: Store
+) -> None:
+    """End the holds of the account's jobs that an answer says have ended; `parameters` are those of its path."""
+    ended = dict(_endings(poll, parameters, documents[0])) if documents else {}
     if not ended:
         return
     for hold in await store.database.read(job_holds, poll.of, list(ended)):
-        if hold.can_be_charged and hold.account_id == caller.account.account_id:
-            await _end(hold, ended[hold.job_id] in poll.completed, store.ledger)
+        if hold.job_id is not None and hold.account_id == account_id:
+            await end(hold, ended[hold.job_id], store.ledger)
 
 
-async def _end(hold: JobHold, completed: bool, ledger: Ledger) -> None:
-    if completed:
-        await ledger.end(Settle(hold.hold_id, hold.account_id, None, Usage(hold.units), "job completed"))
-    else:
-        await ledger.end(Release(hold.hold_id, hold.account_id, "job failed"))
+async def end(hold: JobHold, ending: Ending, ledger: Ledger) -> Ended | Refused | None:
+    """End the hold of a job that has ended: settled when it completed, in part when a part was done, else released.
 
-
-def _job_states(poll: Poll, routed: Routed, document: Any) -> Iterable[tuple[str, str]]:
-    """Every job that an answer speaks of, with its state."""
-    for item in _items(poll, document):
-        job_id = routed.parameters[poll.id.path] if poll.id.path is not None else _first_text(poll, item)
-        state = _text_at(item, poll.status.json_)
-        if job_id is not None and state is not None:
-            yield job_id, state
-
-
-def _items(poll: Poll, document: Any) -> Sequence[Any]:
-    if poll.items is None:
-        return (document,)
+    None where the hold has ended before, however.
+    """
+    if not hold.can_be_charged:
+        return None
+    if not ending.completed:
+        return await ledger.end(Release(hold.hold_id, hold.account_id, "job failed"))
+    if ending.part is None:
+        return await ledger.end(Settle(hold.hold_id, hold.account_id, None, Usage(hold.units), "job completed"))
+    done, of = ending.part
     try:
-        items = find(document, tokens(poll.items.json_))
-    except Unreadable:
-        return ()
-    return items[:MAX_ITEMS] if isinstance(items, list) else ()
+        amount = share(hold.amount, done, of)
+    except ValueError as error:
+        log.warning("the job of hold %s is charged in full: %s", id_text(hold.hold_id), error)
+        usage = Usage(hold.units, estimated=True)
+        return await ledger.end(Settle(hold.hold_id, hold.account_id, None, usage, "job completed"))
+    if done == 0:
+        return await ledger.end(Release(hold.hold_id, hold.account_id, "nothing of the job was done"))
+    usage = Usage({**hold.units, "items_done": str(done), "items": str(of)})
+    return await ledger.end(Settle(hold.hold_id, hold.account_id, amount, usage, f"{done} of {of} of the job was done"))
+
+
+def ending_in(states: States, document: Any) -> Ending | None:
+    """How a job ended, by what a backend says of it; None while it has not, and for what cannot be read."""
+    state = text_at(document, states.status.json_)
+    if state in states.failed:
+        return Ending(completed=False)
+    if state not in states.completed:
+        return None
+    return Ending(completed=True, part=None if states.part is None else _part(states.part, document))
+
+
+def _part(part: Part, document: Any) -> tuple[int, int]:
+    """Items that were done, and all; what cannot be read is 0 of 0, which is no share."""
+    if part.items is not None and part.status is not None:
+        items = _list_at(document, part.items.json_)
+        states = [text_at(item, part.status.json_) for item in items]
+        return sum(state in part.completed for state in states), len(items)
+    assert part.done is not None, "the settings have either the list or both numbers"
+    assert part.of is not None, "the settings have either the list or both numbers"
+    done, of = _count_at(document, part.done.json_), _count_at(document, part.of.json_)
+    return (0, 0) if done is None or of is None else (done, of)
+
+
+def _endings(poll: Poll, parameters: Mapping[str, str], document: Any) -> Iterable[tuple[str, Ending]]:
+    """Every job that an answer says has ended."""
+    for item in [document] if poll.items is None else _list_at(document, poll.items.json_)[:MAX_ITEMS]:
+        job_id = parameters[poll.id.path] if poll.id.path is not None else _first_text(poll, item)
+        ending = ending_in(poll, item)
+        if job_id is not None and ending is not None:
+            yield job_id, ending
 
 
 def _first_text(poll: Poll, item: Any) -> str | None:
-    return next((text for pointer in poll.id.json_ or () if (text := _text_at(item, pointer)) is not None), None)
+    return next((text for pointer in poll.id.json_ or () if (text := text_at(item, pointer)) is not None), None)
 
 
-def _text_at(document: Any, pointer: str) -> str | None:
+def _list_at(document: Any, pointer: str) -> Sequence[Any]:
+    value = _at(document, pointer)
+    return value if isinstance(value, list) else ()
+
+
+def _count_at(document: Any, pointer: str) -> int | None:
+    value = _at(document, pointer)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value <= MAX_COUNT else None
+
+
+def text_at(document: Any, pointer: str) -> str | None:
     """A text or whole number, as text: backends use both as ids."""
-    try:
-        value = find(document, tokens(pointer))
-    except Unreadable:
-        return None
+    value = _at(document, pointer)
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = str(value)
     return text if 0 < len(text) <= MAX_JOB_ID and text.isprintable() else None
+
+
+def _at(document: Any, pointer: str) -> Any:
+    try:
+        return find(document, tokens(pointer))
+    except Unreadable:
+        return None

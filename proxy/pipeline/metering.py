@@ -7,7 +7,7 @@ and asked at the end. It keeps a bounded amount; an answer that is longer cannot
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -60,10 +60,15 @@ class EventStreamReader:
     """Server-sent events (WHATWG HTML, 9.2.6): the JSON in the `data` of each event.
 
     Lines end with CR LF, LF or CR, and may be cut anywhere between pieces; an event ends with an empty line. Only the
-    events that hold one of `wanted` are kept, and of those the last of each, so a stream may be as long as it likes.
+    events that hold one of `wanted` are kept, and of those the last of each, so a stream may be as long as it likes. Of
+    `added` the sum is kept: it comes as a document of our own, behind all others.
     """
 
-    def __init__(self, limit: int, wanted: Sequence[tuple[str, ...]]) -> None:
+    def __init__(
+        self, limit: int, wanted: Sequence[tuple[str, ...]], added: Collection[tuple[str, ...]] = frozenset()
+    ) -> None:
+        self._added = added
+        self._sums: dict[tuple[str, ...], Any] = {}
         self._limit = limit
         self._wanted = wanted
         # A cheap look before the expensive one: most events of a stream hold none of what is wanted.
@@ -116,15 +121,29 @@ class EventStreamReader:
         try:
             document = strict_json.parse(data)
             for pointer in self._wanted:
-                if strict_json.find(document, pointer) is not None:
+                value = strict_json.find(document, pointer)
+                if pointer in self._added and value is not None:
+                    self._add(pointer, value)
+                elif value is not None:
                     # The latest comes last, so that of two documents the later one counts.
                     self._latest.pop(pointer, None)
                     self._latest[pointer] = document
         except Unreadable:
             return
 
+    def _add(self, pointer: tuple[str, ...], value: Any) -> None:
+        """One value that cannot be believed spoils the sum: it becomes what is no number."""
+        total = self._sums.get(pointer, Decimal(0))
+        readable = is_believable(value) and is_believable(total)
+        self._sums[pointer] = Decimal(total) + Decimal(value) if readable else False
+
     def documents(self) -> Sequence[Any]:
-        return tuple(self._latest.values())
+        sums: list[Any] = []
+        for pointer, value in self._sums.items():
+            for token in reversed(pointer):
+                value = {token: value}
+            sums.append(value)
+        return (*self._latest.values(), *sums)
 
 
 class _Inflating:
@@ -171,8 +190,16 @@ class _Unreadable:
         return ()
 
 
-def reader_for(status: int, headers: HeaderList, limit: int, wanted: Sequence[tuple[str, ...]]) -> Reader:
-    """The reader that fits the status, the content type and the coding of an answer."""
+def reader_for(
+    status: int,
+    headers: HeaderList,
+    limit: int,
+    wanted: Sequence[tuple[str, ...]],
+    added: Collection[tuple[str, ...]] = frozenset(),
+) -> Reader:
+    """The reader that fits the status, the content type and the coding of an answer. What stands at those pointers of
+    `wanted` that are `added` is summed up over the events of a stream.
+    """
     content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
     media_type = content_type.partition(";")[0].strip().lower()
     reader: Reader
@@ -180,7 +207,7 @@ def reader_for(status: int, headers: HeaderList, limit: int, wanted: Sequence[tu
         # What an error says, or a part that the client has cut out (RFC 9110 §15.3.7), states nothing.
         return _Unreadable()
     if media_type == "text/event-stream":
-        reader = EventStreamReader(limit, wanted)
+        reader = EventStreamReader(limit, wanted, added)
     elif media_type == "application/json" or media_type.endswith("+json"):
         reader = JsonReader(limit)
     else:
@@ -191,35 +218,9 @@ def reader_for(status: int, headers: HeaderList, limit: int, wanted: Sequence[tu
     return _Inflating(reader, limit) if len(codings) == 1 and codings[0] in READABLE_CODINGS else _Unreadable()
 
 
-def usage_in(documents: Sequence[Any], wanted: Sequence[tuple[str, tuple[str, ...]]]) -> Mapping[str, Decimal] | None:
-    """The units that an answer states, or None unless it states every one of them believably.
-
-    A negative, absurd or non-numeric value is no usage: it must never lower what is charged.
-    """
-    units: dict[str, Decimal] = {}
-    for name, pointer in wanted:
-        values = [value for document in documents if (value := _lookup(document, pointer)) is not None]
-        if not values:
-            return None
-        value = values[-1]
-        if isinstance(value, bool) or not isinstance(value, int | Decimal) or not _is_believable(Decimal(value)):
-            return None
-        units[name] = Decimal(value)
-    return units
-
-
-def states_any(document: Any, wanted: Sequence[tuple[str, tuple[str, ...]]]) -> bool:
-    """Whether a document has anything at one of the places, believable or not."""
-    return any(_lookup(document, pointer) is not None for _, pointer in wanted)
-
-
-def _is_believable(value: Decimal) -> bool:
-    _, digits, exponent = value.as_tuple()
+def is_believable(value: Any) -> bool:
+    """Whether a number can be what was used. A negative or absurd one must never lower what is charged."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return False
+    _, digits, exponent = Decimal(value).as_tuple()
     return 0 <= value <= MAX_UNITS and len(digits) <= MAX_DIGITS and -MAX_DIGITS <= int(exponent) <= MAX_DIGITS
-
-
-def _lookup(document: Any, pointer: tuple[str, ...]) -> Any:
-    try:
-        return strict_json.find(document, pointer)
-    except Unreadable:
-        return None

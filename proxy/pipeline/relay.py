@@ -7,13 +7,14 @@ and nobody mistakes a client that left for a fault.
 from __future__ import annotations
 
 from contextlib import nullcontext
+from math import inf
 from types import TracebackType
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_writer import StreamWriter
 
 from proxy.errors import Answer
-from proxy.headers import HeaderList, end_to_end, lines_bytes
+from proxy.headers import HeaderList, end_to_end, lines_bytes, without
 from proxy.pipeline.exchange import Incoming
 from proxy.pipeline.lease import Lease
 from proxy.pipeline.metering import Reader
@@ -38,6 +39,10 @@ class ClientLeft(Truncated):
 
 BODILESS = frozenset({204, 304})
 """Statuses whose answers have no body, and are sent without a length (RFC 9110 §8.6)."""
+
+
+ABOUT_THE_BODY = ("ETag", "Content-MD5", "Digest", "Content-Digest", "Repr-Digest")
+"""Headers that are only true of the bytes they came with (RFC 9530, RFC 9110 §8.8.3)."""
 
 
 class Relayed(web.StreamResponse):
@@ -136,7 +141,7 @@ async def relay(
 
 
 def is_small(answer: UpstreamAnswer) -> bool:
-    return answer.length is not None and answer.length <= SMALL
+    return answer.status in BODILESS or (answer.length is not None and answer.length <= SMALL)
 
 
 async def read_all(answer: UpstreamAnswer, reader: Reader | None) -> bytes:
@@ -152,6 +157,21 @@ async def read_all(answer: UpstreamAnswer, reader: Reader | None) -> bytes:
 async def write_small(incoming: Incoming, answer: UpstreamAnswer, body: bytes, extra: HeaderList) -> web.StreamResponse:
     """Head and body at once."""
     return await _written(incoming.request, _response(incoming, answer, extra, body))
+
+
+async def write_changed(
+    incoming: Incoming, answer: UpstreamAnswer, body: bytes, extra: HeaderList
+) -> web.StreamResponse:
+    """Head and body at once, of an answer whose body Farebox has changed: what was said of the old one is left out."""
+    headers = without(end_to_end(answer.headers), ABOUT_THE_BODY)
+    lines = [*headers, *extra, ("X-Request-Id", incoming.id_text)]
+    return await _written(incoming.request, Relayed(answer.status, answer.reason, lines, len(body), body))
+
+
+async def write_again(incoming: Incoming, status: int, headers: HeaderList, body: bytes) -> web.StreamResponse:
+    """An answer of the backend that was kept."""
+    lines = [*headers, ("X-Request-Id", incoming.id_text)]
+    return await _written(incoming.request, Relayed(status, None, lines, len(body), body))
 
 
 async def begin(incoming: Incoming, answer: UpstreamAnswer, extra: HeaderList) -> web.StreamResponse:
@@ -183,10 +203,17 @@ async def pump(
         raise cut(incoming.request, response) from error
 
 
-async def hear_out(answer: UpstreamAnswer, reader: Reader) -> None:
-    """The rest of an answer, for `reader` alone. Raises UpstreamBroken or UpstreamTimeout."""
+async def hear_out(answer: UpstreamAnswer, reader: Reader, at_most: float = inf) -> bool:
+    """The rest of an answer, for `reader` alone; False when it is longer than `at_most` bytes.
+
+    Raises UpstreamBroken or UpstreamTimeout.
+    """
+    end = answer.taken + at_most
     while piece := await answer.read():
         reader.feed(piece)
+        if answer.taken > end:
+            return False
+    return True
 
 
 async def finish(response: web.StreamResponse) -> None:

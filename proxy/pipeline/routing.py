@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from config.extractors import Source
-from config.routes import Route, WebSocket
+from config.routes import Match, Route, WebSocket
 from policies.refusals import Refusal, invalid_request, no_route
 from proxy.paths import LONG, REMEMBERED, Found, PathTable, Target, lenient
-from proxy.strict_json import tokens
+from proxy.pipeline.usage import Wanted, wanted_of
 from proxy.upstream.client import Upstream
 
 
@@ -21,9 +21,11 @@ class CompiledRoute:
     settings: Route
     upstream: Upstream
     reads_body: bool
-    usage: tuple[tuple[str, tuple[str, ...]], ...]
+    usage: tuple[Wanted, ...]
     reads_fields: frozenset[str] = frozenset()
     """The fields of a form in parts that decide; its files are not read."""
+    asked: tuple[Match, str | None] | None = None
+    """Of a route whose jobs are watched: the pattern that is asked, and which of its parameters is the job's id."""
 
     @property
     def id(self) -> str:
@@ -44,18 +46,20 @@ class CompiledRoute:
 class Routes:
     """All routes. Which one a request has depends on its method and path only, never on their order."""
 
-    def __init__(self, routes: Iterable[Route], upstreams: dict[str, Upstream]) -> None:
+    def __init__(self, routes: Sequence[Route], upstreams: dict[str, Upstream]) -> None:
         self._table: PathTable[CompiledRoute] = PathTable()
         # The same routes as a lenient backend reads their paths, several where it cannot tell them apart.
         self._lenient: PathTable[tuple[CompiledRoute, ...]] = PathTable()
         alike: dict[tuple[str, tuple[str, ...]], tuple[CompiledRoute, ...]] = {}
-        for route in routes:
+        known = {route.id: route for route in routes}
+        for route in known.values():
             compiled = CompiledRoute(
                 route,
                 upstreams[route.upstream],
                 any(source.reads_body for source in _sources(route)),
-                tuple((name, tokens(source.json_)) for name, source in route.usage.items()),
+                wanted_of(route.usage),
                 frozenset(source.multipart for source in _sources(route) if source.multipart is not None),
+                _asked(route, known),
             )
             for match in route.match:
                 self._table.add(match.method, match.segments, compiled)
@@ -87,6 +91,14 @@ class Routes:
 
 def _all_open(routes: Iterable[CompiledRoute]) -> bool:
     return all(route.settings.access == "open" for route in routes)
+
+
+def _asked(route: Route, known: Mapping[str, Route]) -> tuple[Match, str | None] | None:
+    if route.job is None or route.job.watch is None:
+        return None
+    asked = known[route.job.watch.route]
+    assert asked.poll is not None, "the settings name a route with a poll"
+    return asked.match[0], asked.poll.id.path
 
 
 def _sources(route: Route) -> list[Source]:

@@ -11,22 +11,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from time import perf_counter
 
 from aiohttp import web
 
+from config.routes import Route
 from policies.callers import Caller
-from policies.refusals import Reason, Refusal, account_frozen, store_unavailable
+from policies.refusals import Reason, Refusal, account_frozen, invalid_request, store_unavailable
+from proxy.callbacks import Callbacks
 from proxy.decision_log import Call, DecisionLog
 from proxy.errors import STATUS, Answer, answer_to
 from proxy.management.api import Management
 from proxy.management.endpoint import Endpoint
 from proxy.paths import Found
-from proxy.pipeline import forwarding
+from proxy.pipeline import forwarding, settlement
 from proxy.pipeline.body import BodyCut, read_ahead, read_fields
 from proxy.pipeline.delivery import Delivery
-from proxy.pipeline.exchange import Asked, Held, Incoming, Routed
+from proxy.pipeline.exchange import Asked, Body, Held, Incoming, Routed
 from proxy.pipeline.extraction import RequestParts, extract
+from proxy.pipeline.idempotency import Keeper, claim_key, has_key, replay
 from proxy.pipeline.receiving import receive
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import Truncated, write_answer
@@ -36,6 +40,7 @@ from proxy.pipeline.stretches import stretch_units
 from proxy.services import Services
 from proxy.upstream.client import UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
 from store.engine import StoreUnavailable
+from store.idempotency import Used
 from store.ids import id_text
 
 log = logging.getLogger(__name__)
@@ -56,6 +61,7 @@ class Pipeline:
         self._routes = routes
         self._management = management
         self._recorder = recorder
+        self._callbacks = Callbacks(services)
         self._decisions = decisions
         self._delivery = Delivery(services, recorder, self._reserve)
 
@@ -74,6 +80,9 @@ class Pipeline:
             endpoint = self._management.find(incoming.method, incoming.target)
             if endpoint is not None:
                 return await self._managed(incoming, endpoint)
+            callback = self._callbacks.find(incoming.method, incoming.target)
+            if callback is not None:
+                return await self._called(incoming, callback)
         routed = incoming if isinstance(incoming, Refusal) else self._route(incoming)
         result: web.StreamResponse | Refusal
         try:
@@ -107,6 +116,12 @@ class Pipeline:
         self._recorder.managed(incoming.id_text, endpoint.value.name, answer.status)
         return await _written(incoming.request, answer, incoming.id_text)
 
+    async def _called(self, incoming: Incoming, callback: Found[Route]) -> web.StreamResponse:
+        """A backend that tells how a job ended."""
+        answer = await self._callbacks.serve(callback, incoming)
+        self._recorder.managed(incoming.id_text, f"callback {callback.value.id}", answer.status)
+        return await _written(incoming.request, answer, incoming.id_text)
+
     async def _exchange(self, routed: Routed) -> web.StreamResponse | Refusal:
         """Every step of a request whose route is known."""
         access = routed.route.settings.access
@@ -117,14 +132,17 @@ class Pipeline:
             return caller
         if access == "account":
             return account_frozen() if caller.account.frozen else await self._delivery.unmetered(routed, caller)
-        asked = await self._resolve(routed)
+        keyed = has_key(routed.incoming) and routed.websocket is None
+        asked = await self._resolve(routed, keyed)
         if isinstance(asked, Refusal):
             return asked
-        held = await self._reserve(asked, caller)
-        if isinstance(held, Refusal):
-            return held
-        with held.admitted.passing.held():
-            return await self._delivery.metered(held)
+        keeper = await claim_key(asked, caller, self._services) if keyed else None
+        if isinstance(keeper, Refusal):
+            return keeper
+        if isinstance(keeper, Used):
+            return await replay(routed.incoming, keeper)
+        held = await (self._reserve(asked, caller) if keeper is None else self._reserve_once(asked, caller, keeper))
+        return held if isinstance(held, Refusal) else await self._delivery.metered(held)
 
     async def _reserve(self, asked: Asked, caller: Caller | Refusal) -> Held | Refusal:
         """The quote, taken aside and told of; whoever is given it leaves its places when the call is over."""
@@ -147,15 +165,37 @@ class Pipeline:
         except Exception:
             log.exception("the decision on request %s could not be recorded", incoming.id_text)
 
-    async def _resolve(self, routed: Routed) -> Asked | Refusal:
-        """The model and the units that the request asks for."""
+    async def _reserve_once(self, asked: Asked, caller: Caller, keeper: Keeper) -> Held | Refusal:
+        """The quote, taken aside for a request with an idempotency key. Where that fails, the key is free again."""
+        try:
+            held = await self._reserve(asked, caller)
+        except BaseException:
+            self._delivery.in_background(keeper.give_up())
+            raise
+        if isinstance(held, Refusal):
+            await keeper.give_up()
+            return held
+        if not keeper.in_time:
+            # The key may be another request's by now, and this one must not run beside it.
+            held.admitted.passing.leave()
+            await self._services.store.ledger.end(settlement.release_verb(held, "the idempotency key was too slow"))
+            return store_unavailable()
+        return replace(held, keeper=keeper)
+
+    async def _resolve(self, routed: Routed, keyed: bool) -> Asked | Refusal:
+        """The model and the units that the request asks for; the whole body of one that is `keyed`."""
         limits = self._services.settings.values.limits
         incoming, body = routed.incoming, forwarding.UNREAD
-        if routed.route.reads_body or routed.route.reads_fields:
-            if routed.route.reads_fields:
-                read = await read_fields(incoming, routed.route.reads_fields, limits.peek, limits.body_timeout)
-            else:
-                read = await read_ahead(incoming, limits.peek, limits.body_timeout)
+        if routed.route.reads_fields:
+            read = await read_fields(incoming, routed.route.reads_fields, limits.peek, limits.body_timeout)
+            if keyed and isinstance(read, Body) and not read.complete:
+                error = "A form whose files stream past cannot have an idempotency key"
+                return invalid_request(error, "Idempotency-Key", "Nobody could tell whether it is the same again.")
+            if isinstance(read, Refusal):
+                return read
+            body = read
+        elif routed.route.reads_body or keyed:
+            read = await read_ahead(incoming, limits.peek, limits.body_timeout, coded=not routed.route.reads_body)
             if isinstance(read, Refusal):
                 return read
             body = read

@@ -12,33 +12,47 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from policies.pricing import cost, to_credits
+from policies.pricing import cost, quota_cost, to_credits
 from policies.scope import Mode
 from policies.terms import Funding, OnDeadline
 from proxy.headers import HeaderList
 from proxy.pipeline.exchange import Held, Measured
-from proxy.pipeline.metering import usage_in
+from proxy.pipeline.jobs import watch_of
+from proxy.pipeline.usage import Passed, usage_in
+from proxy.upstream.client import UpstreamAnswer
+from store.job_holds import job_holds
 from store.opening import Store
-from store.reports import job_holds
-from store.verbs import BindJob, Ended, Hold, Refused, Release, Settle, Usage
+from store.verbs import BindJob, Ended, Hold, KeptAnswer, Refused, Release, Settle, Usage
 
 log = logging.getLogger(__name__)
 
 
-def measure(held: Held, documents: Sequence[Any], complete: bool) -> Measured:
+def measure(held: Held, documents: Sequence[Any], passed: Passed, complete: bool) -> Measured:
     """What the exchange consumed, by what its answer says; `complete` tells whether all of the answer was seen."""
     asked, route = held.admitted.asked, held.admitted.asked.routed.route
     quoted = {name: str(value) for name, value in asked.units.items()}
     if not route.usage:
         return Measured(None, quoted, estimated=False)
-    stated = usage_in(documents, route.usage)
+    stated = usage_in(documents, route.usage, passed)
     if stated is None:
         if complete:
             log.warning("no usable usage in the answer on route %s; the quote is charged", route.id)
         return Measured(None, quoted, estimated=True)
     units: dict[str, Decimal] = {**asked.units, **stated}
-    amount = cost(held.admitted.allow.model.price, units) if held.hold.funding is Funding.CREDITS else None
+    model = held.admitted.allow.model
+    amount = None
+    if held.hold.funding is Funding.CREDITS:
+        amount = cost(model.price, units)
+    elif held.hold.funding is Funding.QUOTA and model.quota_price is not None:
+        amount = quota_cost(model, units)
     return Measured(amount, {name: str(value) for name, value in units.items()}, estimated=False)
+
+
+def passed(held: Held, answer: UpstreamAnswer, moment: float) -> Passed:
+    """What was seen of an exchange until a moment of the event loop."""
+    request = held.admitted.asked.routed.incoming.request
+    seconds = Decimal(f"{max(moment - held.asked_at, 0):.3f}")
+    return Passed(answer.headers, request.content.total_bytes, answer.taken, seconds)
 
 
 def settle_verb(held: Held, measured: Measured, status: int, latency: timedelta, reason: str) -> Settle:
@@ -60,8 +74,12 @@ def abort_verb(held: Held, measured: Measured, status: int, latency: timedelta) 
     return settle_verb(held, measured, status, latency, "aborted")
 
 
-async def bind_job(held: Held, job_id: str, store: Store) -> Hold | Ended | Refused:
+async def bind_job(
+    held: Held, job_id: str, document: Any, kept: KeptAnswer | None, store: Store
+) -> Hold | Ended | Refused:
     """Leave the hold open for a job that the backend has accepted, until the job ends or its deadline.
+
+    `document` is the answer that accepted it. An outcome that is Ended tells that the job has ended already.
 
     JOB_TAKEN tells that the id is that of another account's job, and that the hold is still open.
     """
@@ -69,8 +87,12 @@ async def bind_job(held: Held, job_id: str, store: Store) -> Hold | Ended | Refu
     job = route.settings.job
     assert job is not None, "only routes with a job bind one"
     hold = held.hold
-    verb = BindJob(hold.hold_id, hold.account_id, job_id, job.deadline, OnDeadline(job.on_deadline))
+    watch = watch_of(job, route.asked, job_id, document)
+    verb = BindJob(hold.hold_id, hold.account_id, job_id, job.deadline, OnDeadline(job.on_deadline), watch, kept)
     outcome = await store.ledger.bind_job(verb)
+    if outcome is Refused.NOT_OPEN:
+        # A callback was faster than the acceptance. Nothing can change any more, so this only reads what became of it.
+        return await store.ledger.release(hold.hold_id, hold.account_id, "")
     if outcome is Refused.JOB_TAKEN:
         known = await store.database.read(job_holds, [route.id], [job_id])
         if any(other.account_id == hold.account_id for other in known):

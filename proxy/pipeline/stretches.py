@@ -16,14 +16,12 @@ from decimal import Decimal
 
 from config.routes import WebSocket
 from proxy import strict_json
-from proxy.pipeline.metering import states_any, usage_in
+from proxy.pipeline.usage import NOTHING_PASSED, Wanted, states_any, usage_in
 from proxy.strict_json import Unreadable
 from proxy.websocket.session import Side
 
 MESSAGES = "messages"
 """The unit that counted messages are priced by."""
-
-Wanted = Sequence[tuple[str, tuple[str, ...]]]
 
 
 def stretch_units(websocket: WebSocket | None) -> Mapping[str, Decimal]:
@@ -35,7 +33,7 @@ def stretch_units(websocket: WebSocket | None) -> Mapping[str, Decimal]:
 class Stretch:
     """The stretch that is open, if one is, and what waits for the next. The first one is open from the beginning."""
 
-    def __init__(self, websocket: WebSocket, wanted: Wanted) -> None:
+    def __init__(self, websocket: WebSocket, wanted: Sequence[Wanted]) -> None:
         """`wanted` are the units of the route's usage, with their places."""
         self._websocket = websocket
         self._wanted = wanted
@@ -116,7 +114,7 @@ class Stretch:
 
     def _read(self, text: bytes) -> bool:
         """Whether a text states a usage, which is then what the stretch has cost."""
-        if not any(pointer[0].encode() in text for _, pointer in self._wanted):
+        if not any(unit.pointer and unit.pointer[0].encode() in text for unit in self._wanted):
             # A cheap look before the expensive one.
             return False
         try:
@@ -125,7 +123,7 @@ class Stretch:
             return False
         if not states_any(document, self._wanted):
             return False
-        self._was_stated, self.stated = True, usage_in([document], self._wanted)
+        self._was_stated, self.stated = True, usage_in([document], self._wanted, NOTHING_PASSED)
         self._settled.clear()
         if self._open:
             self._end()

@@ -39,6 +39,7 @@ from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import ClientLeft, begin, relay
 from proxy.pipeline.reservation import Reserving, identify
 from proxy.pipeline.stretches import MESSAGES, Stretch
+from proxy.pipeline.usage import NOTHING_PASSED
 from proxy.services import Services
 from proxy.upstream.client import UpstreamAnswer
 from proxy.websocket import handshake
@@ -104,7 +105,7 @@ class WebSockets:
                 verb = settlement.release_verb(held, f"upstream answered {answer.status}")
                 return await relay(incoming, answer, await outcome_of(held, ledger.end(verb)), None)
             if websocket.charge == "connection":
-                settle = self._settle(held, settlement.measure(held, (), complete=True), "switched")
+                settle = self._settle(held, settlement.measure(held, (), NOTHING_PASSED, complete=True), "switched")
                 headers = await outcome_of(held, ledger.end(settle))
                 response, session = await self._begin(incoming, answer, websocket, headers, FreeTab())
                 return await self._until_left(response, session, session.run())
@@ -208,11 +209,11 @@ class WebSockets:
             return self._settle(held, _measured(held, {**asked.units, **stretch.stated}), "answered")
         if stretch.was_stated:
             log.warning("no usable usage on route %s; the quote is charged", asked.routed.route.id)
-            return self._settle(held, settlement.measure(held, (), complete=False), "answered")
+            return self._settle(held, settlement.measure(held, (), NOTHING_PASSED, complete=False), "answered")
         if stretch.count:
             return self._settle(held, _measured(held, {**asked.units, MESSAGES: Decimal(stretch.count)}), "answered")
         if stretch.busy:
-            measured = settlement.measure(held, (), complete=False)
+            measured = settlement.measure(held, (), NOTHING_PASSED, complete=False)
             latency = self._services.now() - asked.routed.incoming.received_at
             return settlement.abort_verb(held, measured, SWITCHED, latency)
         return settlement.release_verb(held, "nothing passed")

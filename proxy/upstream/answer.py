@@ -38,6 +38,7 @@ class UpstreamAnswer:
         "length",
         "reason",
         "status",
+        "taken",
         "tunnel",
     )
 
@@ -47,6 +48,8 @@ class UpstreamAnswer:
         self.reason = parser.reason
         self.headers: HeaderList = parser.headers
         self.length = parser.length
+        self.taken = 0
+        """Bytes of the body that were read so far, as they came."""
         self.tunnel = tunnel
         self._parser = parser
         self._carrier = carrier
@@ -69,6 +72,7 @@ class UpstreamAnswer:
             await self._waiter
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
+        self.taken += len(data)
         if self._held_back:
             self._hold_back(False)
         return data

@@ -77,6 +77,9 @@ class Upstream:
             Target(name, url, context, settings.keepalive.total_seconds(), self._places.give_back)
             for url in settings.targets
         ]
+        paid = settings.paid
+        self.paid = None if paid is None else (paid.header, paid.value.get_secret_value())
+        """The header that tells the backend that a request is paid for, where it wants to know."""
         self._turn = 0
         self._connect_s = settings.connect_timeout.total_seconds()
         total = settings.total_timeout

@@ -11,9 +11,9 @@ import pytest
 import store.roll_up
 from config.clock import utc_now
 from jobs.archive_usage import Keep
-from jobs.timetable import JOBS, jobs_that_keep
+from jobs.timetable import JOBS, jobs_for
 from policies.terms import HoldId
-from store import archiving, reports
+from store import archiving, job_holds
 from store.archive_files import manifests
 from store.ids import first_id_at, id_text
 from store.ledger import Ledger
@@ -222,7 +222,7 @@ async def test_late_verbs_find_no_hold(till: Till, tmp_path: Path) -> None:
     for verb in (till.settle(hold), till.release(hold), till.expire(hold), till.refund(hold), till.bind(hold, "job 1")):
         assert await verb is Refused.UNKNOWN_HOLD
     assert await till.entries(account) == entries
-    assert await till.database.read(reports.job_holds, ["route"], ["job 1"]) == []
+    assert await till.database.read(job_holds.job_holds, ["route"], ["job 1"]) == []
 
 
 async def test_nothing_is_kept_where_that_was_said(till: Till) -> None:
@@ -239,7 +239,7 @@ async def test_everything_is_kept_by_default(till: Till) -> None:
     """Without `retention.usage` the job looks at nothing."""
     (job,) = [job for job in JOBS if job.name == "archive_usage"]
     assert await job.run(None, None) == {"months_archived": 0, "rows_deleted": 0}  # type: ignore[arg-type]
-    (told,) = [job for job in jobs_that_keep(Keep(13, None)) if job.name == "archive_usage"]
+    (told,) = [job for job in jobs_for(Keep(13, None)) if job.name == "archive_usage"]
     assert told.run.keywords == {"keep": Keep(13, None)}  # type: ignore[attr-defined]
 
 

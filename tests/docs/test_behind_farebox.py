@@ -16,6 +16,12 @@ PAGE = "behind-farebox.md"
 FROM_EXAMPLE = "from examples/farebox.yaml"
 BACKEND, PUBLIC, ADMIN = "127.0.0.1:3000", "127.0.0.1:8080", "127.0.0.1:8081"
 
+FRAGMENTS = [block for block in blocks(PAGE) if block.title in ("upstreams", "callbacks", "paid", "rewrite")]
+AROUND = """
+identity: {api_keys: true}
+upstreams: {render: {url: "http://127.0.0.1:3000"}}
+routes: [{id: open, match: "GET /**", upstream: render, access: open}]
+"""
 QUOTED = [block for block in blocks(PAGE) if block.title == FROM_EXAMPLE]
 
 
@@ -43,6 +49,16 @@ def test_routes_are_quoted_as_they_are(block: Block) -> None:
     assert isinstance(settings, dict)
     assert quoted
     assert all(route in settings["routes"] for route in quoted)
+
+
+@pytest.mark.parametrize("block", FRAGMENTS, ids=lambda block: block.title)
+def test_parts_of_a_settings_file_are_valid(block: Block, tmp_path: Path) -> None:
+    """What the page shows alone loads together with the keys that every file has."""
+    keys = [line.partition(":")[0] for line in block.text.splitlines() if line[:1].isalpha()]
+    kept = [line for line in AROUND.splitlines() if line.partition(":")[0] not in keys]
+    (tmp_path / "authorities.pem").touch()
+    (tmp_path / "farebox.yaml").write_text("\n".join([*kept, block.text]))
+    load_settings(tmp_path / "farebox.yaml", {"CALLBACK_SECRET": "x" * 32, "BACKEND_SECRET": "y"})
 
 
 def test_the_routes_of_websockets_can_be_served(tmp_path: Path) -> None:

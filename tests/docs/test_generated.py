@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "PROXY_SECRET": "y" * 32,
     "BACKEND_KEY": "a key",
 }
+ENVIRONMENT["CALLBACK_SECRET"] = "y" * 32
 
 
 @pytest.mark.parametrize("page", sorted(GENERATE.pages()), ids=lambda path: path.name)

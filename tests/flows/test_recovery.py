@@ -117,7 +117,7 @@ async def _streaming_or_accepting(visit: Visit) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _started(process: Process) -> str:
+async def started(process: Process) -> str:
     assert process.stdout is not None
     return str(json.loads(await process.stdout.readline())["listen"])
 
@@ -135,7 +135,7 @@ def _holds(connection: Connection) -> dict[tuple[str, str], tuple[str, int]]:
     return {(row.route_id, row.funding): (row.state, row.settled_amount) for row in rows}
 
 
-async def _until(store: Store, what: Any) -> None:
+async def until(store: Store, what: Any) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not what(await store.database.read(reports.open_holds, 100)):
             await asyncio.sleep(0.05)
@@ -145,14 +145,14 @@ async def _until(store: Store, what: Any) -> None:
 async def test_the_next_process_resolves_what_a_killed_one_held(place: Place, next_one: str) -> None:
     """By each route's rule and for both ways of paying; a serving process does it before it serves."""
     async with place.process("serve", "--no-jobs", "--json") as killed:
-        address, calls = await _started(killed), product(("stream", "job"), RULES, ("payg", "subscriber"))
+        address, calls = await started(killed), product(("stream", "job"), RULES, ("payg", "subscriber"))
         clients = [await _ask(address, f"/{kind}-{rule}", user) for kind, rule, user in calls]
         async with place.store() as store:
             # The streams have given signs of life: they are older than their deadline already.
             streams = [row for row in await store.database.read(reports.open_holds, 100) if row["job_id"] is None]
             assert len(streams) == 4
             first = min(row["deadline"] for row in streams)
-            await _until(store, lambda rows: min(row["deadline"] for row in rows if row["job_id"] is None) > first)
+            await until(store, lambda rows: min(row["deadline"] for row in rows if row["job_id"] is None) > first)
             assert len(await store.database.read(reports.open_holds, 100)) == 8
         killed.kill()
         await killed.wait()
@@ -160,14 +160,14 @@ async def test_the_next_process_resolves_what_a_killed_one_held(place: Place, ne
             await client.close()
     async with place.store() as store:
         # Nobody has resolved anything, and now everything is overdue.
-        await _until(store, lambda rows: len(rows) == 8 and all(row["deadline"] < utc_now() for row in rows))
+        await until(store, lambda rows: len(rows) == 8 and all(row["deadline"] < utc_now() for row in rows))
     if next_one == "serve":
         async with place.process("serve", "--no-jobs", "--json") as serving:
-            await _started(serving)
+            await started(serving)
             await _check(place)
     elif next_one == "jobs":
         async with place.process("jobs"), place.store() as store:
-            await _until(store, lambda rows: not rows)
+            await until(store, lambda rows: not rows)
             await _check(place)
     else:
         async with place.process("jobs", "--once", "sweep_holds", "--json") as once:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from jobs.process import run_job_once
-from jobs.timetable import jobs_that_keep
+from jobs.timetable import jobs_for
 from store import audit
 from store.audit import Act, Outcome, Result
 from tests.jobs.conftest import House
@@ -27,7 +27,7 @@ async def test_entries_older_than_the_months_that_stay_are_dropped(
     house, _ = houses
     for moment in MOMENTS:
         await house.store.database.write(audit.note, Act("admin", "", "x y", {}), Result(Outcome.DONE), moment)
-    report = await run_job_once(house.store, house.clock, "audit_housekeeping", jobs_that_keep(None, months))
+    report = await run_job_once(house.store, house.clock, "audit_housekeeping", jobs_for(None, months))
     assert report.counts == {"entries_dropped": 3 - kept}
     rows = await house.store.database.read(lambda connection: audit.page(connection, limit=9))
     assert [row["at"] for row in rows] == MOMENTS[::-1][:kept]

@@ -52,9 +52,9 @@ def _findings(folder: Path, text: str) -> list[str]:
 def test_credits_are_read_as_exact_micro_credits(tmp_path: Path) -> None:
     """A price of 0.01 credits is 10 000 micro-credits, and a rate may be finer than a micro-credit."""
     seeds = read_seeds([_file(tmp_path, APP + MODEL + PLAN)])
-    price = seeds.models[0].price
+    price = seeds.models[0].price.price()
     assert (price.base, price.round_up_to) == (10_000, 1)
-    assert price.per == {"input_tokens": Decimal("0.1")}
+    assert price.rates == {"input_tokens": Decimal("0.1")}
 
 
 def test_the_packaged_files_are_valid_alone_and_with_the_demo() -> None:
@@ -216,3 +216,61 @@ def test_a_quota_says_when_it_renews(tmp_path: Path) -> None:
     plain = read_seeds([_file(tmp_path, PLAN)]).plans[0].quota
     assert (plain.timezone, plain.day_starts, plain.month) == ("UTC", "00:00", QuotaMonth.CALENDAR)
     assert (plain.rollover.daily, plain.rollover.monthly) == (0, 0)
+
+
+def _priced(price: str, quota: str = "1") -> str:
+    return f"""{APP}
+models:
+  - key: chat:small
+    name: Small
+    description: A small model
+    provider: openai
+    tier: free
+    price:
+      {price}
+    quota_cost: {quota}
+"""
+
+
+@pytest.mark.parametrize(
+    ("price", "found"),
+    [
+        ("base: -1", "12:"),
+        ("{base: 1, per: {tokens: -0.1}}", "12:"),
+        ("{base: 1, per: {tokens: abc}}", "expected a number of credits"),
+        ("{base: 1, per: {tokens: true}}", "expected a number of credits"),
+        ("{base: 1, per: {tokens: {credits: 1, step: 0}}}", "expected a number of more than zero"),
+        ("{base: 1, per: {tokens: {credits: 1, stepp: 5}}}", "stepp"),
+        ("{base: 1, per: {tokens: [{credits: 1, step: 5}, {step: 5}]}}", "credits"),
+        ("{base: 1, per: {tokens: {credits: 1, above: -1}}}", "between 0"),
+        ("{base: 1, fixed: -1}", "12:"),
+        ("{base: 1, surcharges: [{when: {a: 1}}]}", "either `credits` or `percent`"),
+        ("{base: 1, surcharges: [{credits: 1, percent: 1}]}", "either `credits` or `percent`"),
+        ("{base: 1, surcharges: [{percent: -1}]}", "between 0"),
+        ("{base: 1, surcharges: [{percent: 100001}]}", "100000"),
+        ("{base: 1, surcharges: [{percent: 10, step: 5}]}", "`step` and `above` are of a `unit`"),
+        ("{base: 1, surcharges: [{credits: 1, when: {a: {min: 2, max: 1}}}]}", "expected min <= max"),
+        ("{base: 1, surcharges: [{credits: 1, when: {a: x}}]}", "expected a number"),
+        ("{base: 1, surcharges: [{credits: 1, when: {A: 1}}]}", "12:"),
+        ("{base: 1, surcharges: {credits: 1}}", "12:"),
+        ("{base: 1, times: [a, b, c, d, e]}", "12:"),
+        ("{base: 1, times: videos}", "12:"),
+    ],
+)
+def test_what_is_wrong_with_a_price_is_found_at_its_place(tmp_path: Path, price: str, found: str) -> None:
+    """Everything that is no price is a finding in the line of the price, before anything is sold by it."""
+    findings = _findings(tmp_path, _priced(price))
+    assert any(found in finding for finding in findings), findings
+    assert all(finding.startswith(("11:", "12:")) for finding in findings), findings
+
+
+@pytest.mark.parametrize("quota", ["-1", "1.5", "x", "true", "{per: {a: 1}}", "{base: 1, round_up_to: 2}"])
+def test_what_is_wrong_with_a_quota_cost_is_found(tmp_path: Path, quota: str) -> None:
+    """It is whole units, or a mapping with a base."""
+    assert all(finding.startswith("13:") for finding in _findings(tmp_path, _priced("base: 1", quota)))
+
+
+@pytest.mark.parametrize("quota", ["0", "3", "{base: 1, per: {a: 0.5}}", "{base: 0, fixed: 1, times: [a]}"])
+def test_a_quota_cost_may_depend_on_units(tmp_path: Path, quota: str) -> None:
+    (model,) = read_seeds([_file(tmp_path, _priced("base: 1", quota))]).models
+    assert model.quota_cost.price().round_up_to == 1

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from policies.terms import HoldId
-from store import reports
+from store import job_holds, reports
 from store.batch import run_batch
 from store.findings import Findings, Span
 from store.verbs import Hold, Settle, Usage, Verb
@@ -99,12 +99,17 @@ async def test_a_refused_batch_writes_nothing(till: Till) -> None:
 
 async def test_the_largest_batch_fits_the_database(till: Till) -> None:
     """As many verbs as the committer ever takes together, each of another account."""
+    await _crowd(till)
+    assert len(await till.rows("SELECT id FROM usage_events")) == 256
+
+
+async def _crowd(till: Till) -> None:
+    """Many accounts, each with a call that was charged."""
     accounts = await till.accounts(256, 10)
     outcomes = await till.run(*(reserving(10_000 + number, account, 1) for number, account in enumerate(accounts)))
-    assert all(isinstance(outcome, Hold) for outcome in outcomes)
     holds = [outcome for outcome in outcomes if isinstance(outcome, Hold)]
+    assert len(holds) == len(outcomes)
     await till.run(*(Settle(hold.hold_id, hold.account_id, None, Usage(), "") for hold in holds))
-    assert len(await till.rows("SELECT id FROM usage_events")) == 256
 
 
 SPENT = 300
@@ -124,15 +129,16 @@ def _reserve(connection: Connection, account_id: int) -> None:
         ("ix_credit_grants_unspent", _reserve),
         ("ix_holds_open_of_account", _reserve),
         ("ix_usage_events_account_id_id", lambda connection, number: reports.usage(connection, number, None, 50)),
-        ("uq_holds_job", lambda connection, number: reports.job_holds(connection, ["route"], [f"job {number}"])),
+        ("uq_holds_job", lambda connection, number: job_holds.job_holds(connection, ["route"], [f"job {number}"])),
     ],
 )
 async def test_queries_of_every_request_and_every_sweep_use_their_index(till: Till, index: str, query: Any) -> None:
     """A partial index helps only where the database sees that its condition is met, and that much is spent."""
+    await _crowd(till)
     account = await till.account(*[1] * SPENT, 100)
     await till.deduct(account, SPENT)
     if till.database.url.startswith("postgresql"):
-        await till.tamper("ANALYZE credit_grants")
+        await till.tamper("ANALYZE credit_grants, holds, usage_events")
     for _ in range(3):
         await till.hold(account, 1, lasts=timedelta(hours=1))
 

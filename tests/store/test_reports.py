@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from policies.terms import OnDeadline
-from store import reports
+from store import job_holds, reports
 from store.verbs import Hold
 from tests.store.till import NOON, Till
 
@@ -98,7 +98,7 @@ async def test_the_hold_of_a_job_is_found_by_the_jobs_id(till: Till) -> None:
     account = await till.account(100)
     hold = await till.hold(account, 30)
     await till.bind(hold, "job 1")
-    (found,) = await till.database.read(reports.job_holds, ["route", "other"], ["job 1", "job 2"])
+    (found,) = await till.database.read(job_holds.job_holds, ["route", "other"], ["job 1", "job 2"])
     assert (found.hold_id, found.account_id, found.job_id, found.state) == (hold.hold_id, account, "job 1", "reserved")
-    assert await till.database.read(reports.job_holds, ["other"], ["job 1"]) == []
-    assert await till.database.read(reports.job_holds, [], []) == []
+    assert await till.database.read(job_holds.job_holds, ["other"], ["job 1"]) == []
+    assert await till.database.read(job_holds.job_holds, [], []) == []

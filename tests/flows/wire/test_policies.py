@@ -149,6 +149,32 @@ async def test_places_are_free_again_when_a_call_ends(wire: Wire) -> None:
     await wire.until(let_through)
 
 
+async def test_a_call_that_goes_on_without_its_client_keeps_its_place(wire: Wire) -> None:
+    """With an idempotency key the backend works on: leaving and coming with another key is no way around a limit."""
+    await tagged(wire, "slow")
+    entered, gate = asyncio.Event(), asyncio.Event()
+
+    async def waiting(visit: Visit) -> None:
+        entered.set()
+        await gate.wait()
+        await visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    wire.backend.script = waiting
+    first = await wire.start("GET /flat", "Idempotency-Key: one", user="ann")
+    await entered.wait()
+    first.leave()
+    await asyncio.sleep(0.05)
+    refused = await wire.ask("GET /flat", "Idempotency-Key: other", user="ann")
+    assert (refused.status, json.loads(refused.body)["limit"]) == (429, "one-at-a-time")
+    gate.set()
+
+    async def let_through() -> bool:
+        return (await wire.ask("GET /flat", "Idempotency-Key: other", user="ann")).status == 200
+
+    await wire.until(let_through)
+    assert sum(visit.first.startswith(b"GET /flat") for visit in wire.backend.requests) == 2
+
+
 async def test_what_is_not_enforced_is_told(wire: Wire) -> None:
     """`warn` is a header on the answer, `audit` is not, and the call passes."""
     await tagged(wire, "newcomer")

@@ -109,6 +109,8 @@ class Wire:
     """Holds that a test leaves open on purpose, such as those of unfinished jobs."""
     number: int = 0
     """Which test of its file this is."""
+    claims: dict[str, object] = field(default_factory=dict)
+    """What tokens say beside who their user is."""
     _tokens: dict[str, str] = field(default_factory=dict)
     _clients: list[RawClient] = field(default_factory=list)
 
@@ -125,7 +127,7 @@ class Wire:
     def bearer(self, user: str = "ann") -> str:
         """The user's credential, the same one for the whole test, as an ordinary client sends it."""
         name = self.name(user)
-        return f"Authorization: Bearer {self._tokens.setdefault(name, token(name))}"
+        return f"Authorization: Bearer {self._tokens.setdefault(name, token(name, **self.claims))}"
 
     async def connect(self) -> RawClient:
         client = await RawClient.connect(self.address.host, self.address.port)

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.archive_usage import Keep
 from jobs.process import Outcome, run_job_once
-from jobs.timetable import jobs_that_keep
+from jobs.timetable import jobs_for
 from policies.refusals import Reason
 from store import archiving
 from store.ids import parse_id
@@ -22,7 +22,7 @@ FILE = "usage-2026-01.csv.gz"
 
 async def _archive(counter: Counter, folder: Path | None) -> None:
     counter.clock.now += timedelta(days=100)
-    jobs = jobs_that_keep(Keep(2, folder))
+    jobs = jobs_for(Keep(2, folder))
     report = await run_job_once(counter.desk.store, counter.clock, "archive_usage", jobs)
     assert report.outcome is Outcome.DONE
 

@@ -402,3 +402,46 @@ def test_what_is_accepted_is_in_range(document: dict[str, Any]) -> None:
     """Whatever a body says, a unit is within its bounds or the request is refused."""
     found = amount(TOKENS | {"default": 1}, json.dumps(document).encode())
     assert isinstance(found, str) or (found is not None and 1 <= found <= 100)
+
+
+ODD_SOURCES: list[dict[str, Any]] = [
+    {"json": "/n", "values": {"sd": 0, "hd": 2}},
+    {"json": ["/n", "/m"], "values": {"sd": 0, "hd": 2}, "default": 1},
+    {"json": "/n", "values": {"a": 5}, "min": 5, "max": 5, "optional": True},
+    {"json": "/n", "present": True},
+    {"json": ["/n", "/m"], "present": True},
+    {"json": "/n", "length": True, "max": 2, "default": 0},
+    {"product": [{"json": "/n", "present": True}, {"json": "/m", "max": 3, "default": 2}]},
+]
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(ODD_SOURCES),
+    st.dictionaries(
+        st.sampled_from(["n", "m", "x"]),
+        st.integers(-5, 5)
+        | st.sampled_from(["sd", "hd", "a", "", "true"])
+        | st.none()
+        | st.booleans()
+        | st.lists(st.none(), max_size=4)
+        | st.dictionaries(st.text(max_size=1), st.none(), max_size=1),
+        max_size=3,
+    ),
+)
+def test_every_kind_of_unit_is_in_range(source: dict[str, Any], document: dict[str, Any]) -> None:
+    """Texts, switches, lists and products: a number within what they can be, or a refusal, or rightly nothing."""
+    found = amount(source, json.dumps(document).encode())
+    assert (
+        isinstance(found, str) or (found is None and source.get("optional")) or (found is not None and 0 <= found <= 6)
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, 0), (False, 0), (0, 0), ("", 0), (True, 1), (1, 1), ("x", 1), ("false", 1), ([], 1), ({}, 1), ([0], 1)],
+)
+def test_what_is_present_counts_one(value: object, expected: int) -> None:
+    """As the origin's apps see it; an absent one counts nothing."""
+    assert amount({"json": "/n", "present": True}, json.dumps({"n": value}).encode()) == expected
+    assert amount({"json": "/n", "present": True}, b"{}") == 0

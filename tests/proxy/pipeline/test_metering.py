@@ -13,13 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config.extractors import UsageSource
 from proxy.headers import HeaderList
-from proxy.pipeline.metering import EventStreamReader, JsonReader, Reader, reader_for, usage_in
-from proxy.strict_json import tokens
+from proxy.pipeline.metering import EventStreamReader, JsonReader, Reader, reader_for
+from proxy.pipeline.usage import Passed, usage_in, wanted_of
 
 LIMIT = 1000
-WANTED = [("in", tokens("/usage/in")), ("out", tokens("/usage/out"))]
-POINTERS = [pointer for _, pointer in WANTED]
+SOURCES = {name: UsageSource.model_validate({"json": f"/usage/{name}"}) for name in ("in", "out")}
+WANTED = wanted_of(SOURCES)
+POINTERS = [unit.pointer for unit in WANTED if unit.pointer is not None]
+PASSED = Passed([], 0, 0, Decimal(0))
 
 
 def event(document: object) -> bytes:
@@ -33,7 +36,7 @@ def usage(**units: object) -> dict[str, object]:
 def read(reader: Reader, pieces: Iterable[bytes]) -> dict[str, Decimal] | None:
     for piece in pieces:
         reader.feed(piece)
-    found = usage_in(reader.documents(), WANTED)
+    found = usage_in(reader.documents(), WANTED, PASSED)
     return dict(found) if found is not None else None
 
 
@@ -318,9 +321,9 @@ def test_a_believable_value(value: str) -> None:
 
 def test_half_of_the_usage_is_none() -> None:
     """One unit without the other is not a usage: the charge would leave out what is missing."""
-    assert usage_in([usage(**{"in": 3})], WANTED) is None
-    assert usage_in([usage(**{"in": 3, "out": None})], WANTED) is None
-    assert usage_in([], WANTED) is None
+    assert usage_in([usage(**{"in": 3})], WANTED, PASSED) is None
+    assert usage_in([usage(**{"in": 3, "out": None})], WANTED, PASSED) is None
+    assert usage_in([], WANTED, PASSED) is None
 
 
 @settings(deadline=None)
@@ -333,4 +336,4 @@ def test_no_bytes_raise(data: bytes, kind: HeaderList, coding: str | None) -> No
     for piece in (data, data[::-1]):
         reader.feed(piece)
         documents = reader.documents()
-    usage_in(documents, WANTED)
+    usage_in(documents, WANTED, PASSED)

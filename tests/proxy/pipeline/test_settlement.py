@@ -18,12 +18,13 @@ from proxy.limiting import Pass
 from proxy.pipeline.exchange import Admitted, Asked, Body, Held, Incoming, Routed
 from proxy.pipeline.routing import CompiledRoute
 from proxy.pipeline.settlement import abort_verb, credits_text, funding_headers, headers_of, measure, settle_verb
-from proxy.strict_json import tokens
+from proxy.pipeline.usage import Passed, wanted_of
 from proxy.upstream.client import Upstream
 from store.verbs import Ended, Hold, Refused, Release, Settle
 from tests.policies.samples import caller, catalogue, compiled, decide, model
 
 RULES = "rules: [{id: all, allow: use, model: '*'}]"
+PASSED = Passed([], 0, 0, Decimal(0))
 PRICE = Price(MICRO, {"tokens": Decimal(100_000), "seconds": Decimal(MICRO)})
 
 
@@ -42,8 +43,7 @@ def held(
     values: dict[str, Any] = {"id": "r", "match": "POST /", "upstream": "u", "app": "shop", "model": {"const": "m"}}
     stated = {name: {"json": pointer} for name, pointer in (usage or {}).items()}
     route = Route.model_validate(values | {"usage": stated, "on_abort": on_abort})
-    pointers = tuple((name, tokens(pointer)) for name, pointer in (usage or {}).items())
-    routed = Routed(cast(Incoming, None), CompiledRoute(route, cast(Upstream, None), False, pointers), {})
+    routed = Routed(cast(Incoming, None), CompiledRoute(route, cast(Upstream, None), False, wanted_of(route.usage)), {})
     rulebook = compiled(RULES, catalogue(model("shop:m", price=PRICE)))
     asked = Asked(routed, Body(b"", complete=True), "shop:m", units or {})
     allow = decide(rulebook, caller(), "shop:m", units)
@@ -59,14 +59,14 @@ def held(
 
 def test_without_usage_the_quote_is_exact() -> None:
     """A route whose answers state nothing charges what was quoted, and that is no estimate."""
-    measured = measure(held(units={"tokens": Decimal(20)}), [{"usage": {"tokens": 1}}], complete=True)
+    measured = measure(held(units={"tokens": Decimal(20)}), [{"usage": {"tokens": 1}}], PASSED, complete=True)
     assert (measured.amount, measured.units, measured.estimated) == (None, {"tokens": "20"}, False)
 
 
 def test_stated_usage_replaces_the_quoted_units() -> None:
     """The charge follows what the answer states, and keeps the units that only the request tells."""
     asked = held(usage={"tokens": "/usage/tokens"}, units={"tokens": Decimal(90), "seconds": Decimal(2)})
-    measured = measure(asked, [{"usage": {"tokens": 15}}], complete=True)
+    measured = measure(asked, [{"usage": {"tokens": 15}}], PASSED, complete=True)
     assert measured.amount == 15 * 100_000 + 2 * MICRO
     assert (measured.units, measured.estimated) == ({"tokens": "15", "seconds": "2"}, False)
 
@@ -74,7 +74,7 @@ def test_stated_usage_replaces_the_quoted_units() -> None:
 @pytest.mark.parametrize("stated", [0, Decimal("0.5"), 10])
 def test_a_charge_is_never_below_the_base(stated: object) -> None:
     """An answer that states nothing used, or little, costs the base of the price."""
-    measured = measure(held(usage={"tokens": "/t"}), [{"t": stated}], complete=True)
+    measured = measure(held(usage={"tokens": "/t"}), [{"t": stated}], PASSED, complete=True)
     assert measured.amount == MICRO
 
 
@@ -82,13 +82,13 @@ def test_a_charge_is_never_below_the_base(stated: object) -> None:
 @pytest.mark.parametrize("complete", [True, False])
 def test_unusable_usage_settles_the_quote(documents: list[object], complete: bool) -> None:
     """Missing or unbelievable usage is charged as it was quoted, and marked as an estimate."""
-    measured = measure(held(usage={"tokens": "/t"}, units={"tokens": Decimal(20)}), documents, complete)
+    measured = measure(held(usage={"tokens": "/t"}, units={"tokens": Decimal(20)}), documents, PASSED, complete)
     assert (measured.amount, measured.units, measured.estimated) == (None, {"tokens": "20"}, True)
 
 
 def test_quota_is_flat() -> None:
     """A hold of quota units is not priced by usage; the units are recorded all the same."""
-    measured = measure(held(usage={"tokens": "/t"}, funding=Funding.QUOTA), [{"t": 5}], complete=True)
+    measured = measure(held(usage={"tokens": "/t"}, funding=Funding.QUOTA), [{"t": 5}], PASSED, complete=True)
     assert (measured.amount, measured.units, measured.estimated) == (None, {"tokens": "5"}, False)
 
 
@@ -109,7 +109,7 @@ def test_what_a_client_that_leaves_owes(
 ) -> None:
     """By the route's rule: what was measured so far, else the quote."""
     asked = held(usage={"tokens": "/t"}, on_abort=rule)
-    verb = abort_verb(asked, measure(asked, documents, complete=False), 200, timedelta(milliseconds=1234.9))
+    verb = abort_verb(asked, measure(asked, documents, PASSED, complete=False), 200, timedelta(milliseconds=1234.9))
     assert isinstance(verb, Settle)
     assert (verb.hold_id, verb.amount, verb.reason) == (7, amount, "aborted")
     assert (verb.usage.estimated, verb.usage.upstream_status, verb.usage.latency_ms) == (estimated, 200, 1234)
@@ -118,14 +118,14 @@ def test_what_a_client_that_leaves_owes(
 def test_a_route_may_forgive_those_who_leave() -> None:
     """`release` gives everything back, whatever was delivered."""
     asked = held(usage={"tokens": "/t"}, on_abort="release")
-    verb = abort_verb(asked, measure(asked, [{"t": 50}], complete=False), 200, timedelta())
+    verb = abort_verb(asked, measure(asked, [{"t": 50}], PASSED, complete=False), 200, timedelta())
     assert verb == Release(HoldId(7), AccountId(1), "aborted")
 
 
 def test_a_settlement_records_how_it_came_about() -> None:
     """The usage event has the units, the backend's status and the whole milliseconds it took."""
     asked = held(usage={"tokens": "/t"})
-    verb = settle_verb(asked, measure(asked, [{"t": 5}], complete=True), 201, timedelta(seconds=2), "answered")
+    verb = settle_verb(asked, measure(asked, [{"t": 5}], PASSED, complete=True), 201, timedelta(seconds=2), "answered")
     assert (verb.account_id, verb.amount, verb.reason) == (1, MICRO, "answered")
     assert (verb.usage.units, verb.usage.upstream_status, verb.usage.latency_ms) == ({"tokens": "5"}, 201, 2000)
 

@@ -7,10 +7,13 @@ from decimal import Decimal
 
 import pytest
 
+from config.extractors import UsageSource
 from config.routes import WebSocket
 from proxy.pipeline.stretches import Stretch, stretch_units
+from proxy.pipeline.usage import wanted_of
 
-WANTED = [("tokens", ("usage", "tokens")), ("images", ("usage", "images"))]
+SOURCES = {name: UsageSource.model_validate({"json": f"/usage/{name}"}) for name in ("tokens", "images")}
+WANTED = wanted_of(SOURCES)
 
 
 def messages(block: int, counted: str = "client") -> Stretch:
