@@ -121,7 +121,7 @@ async def test_a_published_key_verifies(door: Door) -> None:
     assert door.provider.fetches == 1
 
 
-async def test_a_rotated_key_is_fetched_once(door: Door) -> None:
+async def test_j07_a_rotated_key_is_fetched_once(door: Door) -> None:
     """A name that nobody knows may be new: one fetch, and everybody who asks meanwhile waits for the same."""
     door.provider.keys = [jwk("RS256", kid="one"), jwk("ES256", kid="two")]
     after(door, seconds=31)
@@ -130,7 +130,7 @@ async def test_a_rotated_key_is_fetched_once(door: Door) -> None:
     assert door.provider.fetches == 2
 
 
-async def test_made_up_keys_cause_one_fetch_in_a_cool_down(door: Door) -> None:
+async def test_j07_made_up_keys_cause_one_fetch_in_a_cool_down(door: Door) -> None:
     """A thousand unknown names within it are refused from memory."""
     after(door, seconds=31)
     for number in range(1000):
@@ -158,7 +158,7 @@ async def test_a_known_key_with_a_wrong_signature_causes_no_fetch(door: Door) ->
     assert door.provider.fetches == 1
 
 
-async def test_a_key_that_was_taken_back_stops_with_the_next_fetch(door: Door) -> None:
+async def test_j07_a_key_that_was_taken_back_stops_with_the_next_fetch(door: Door) -> None:
     """Regularly made; here one that another key asks for."""
     door.provider.keys = [jwk("ES256", kid="two")]
     after(door, seconds=31)
@@ -166,7 +166,7 @@ async def test_a_key_that_was_taken_back_stops_with_the_next_fetch(door: Door) -
     assert not await door.accepts("one")
 
 
-async def test_keys_are_fetched_regularly(provider: Provider, tmp_path: Path) -> None:
+async def test_j07_keys_are_fetched_regularly(provider: Provider, tmp_path: Path) -> None:
     """Without any request that asks for it: what was taken back is noticed."""
     server = await provider.serve()
     settings = written(tmp_path, str(server.make_url("/jwks.json")), jwks_refresh="1ms", jwks_cooldown="1ms")
@@ -198,7 +198,7 @@ async def test_keys_are_fetched_regularly(provider: Provider, tmp_path: Path) ->
         (200, b'{"keys": ' + b"[" * 5000),
     ],
 )
-async def test_the_last_good_keys_are_kept(
+async def test_j07_the_last_good_keys_are_kept(
     door: Door, caplog: pytest.LogCaptureFixture, status: int, body: bytes | None
 ) -> None:
     """While the endpoint fails, redirects or answers garbage, of any size; it is told once and not with every try."""
@@ -216,7 +216,7 @@ async def test_the_last_good_keys_are_kept(
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
-async def test_kept_keys_end_some_day(door: Door) -> None:
+async def test_j07_kept_keys_end_some_day(door: Door) -> None:
     """Keys that could not be confirmed for `jwks_keep` are no longer trusted: 503, for it is not the client's fault."""
     door.provider.status = 500
     after(door, hours=23, minutes=59)
@@ -238,7 +238,7 @@ async def test_a_start_does_not_wait_for_the_issuer(tmp_path: Path) -> None:
     assert (missing.reason, others.reason) == (Reason.IDENTITY_UNAVAILABLE, Reason.UNAUTHORIZED)
 
 
-async def test_a_silent_endpoint_blocks_nobody_who_is_known(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_j07_a_silent_endpoint_blocks_nobody_who_is_known(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a fetch hangs, known keys verify at once; the fetch ends by itself, and a client that left took it not."""
     monkeypatch.setattr(module, "FETCH_S", 0.2)
     door.provider.silent = asyncio.Event()
@@ -267,7 +267,7 @@ async def test_leaving_ends_a_fetch_that_hangs(door: Door) -> None:
     door.provider.silent.set()
 
 
-async def test_keys_come_by_https(provider: Provider, tmp_path: Path) -> None:
+async def test_j07_keys_come_by_https(provider: Provider, tmp_path: Path) -> None:
     """With the authorities of `jwks_ca`; an endpoint that they do not vouch for is not believed."""
     authority, stranger = trustme.CA(), trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -313,7 +313,7 @@ def test_the_authorities_are_looked_at_before_the_start(tmp_path: Path) -> None:
         "",
     ],
 )
-def test_keys_are_never_fetched_in_the_clear(tmp_path: Path, url: str) -> None:
+def test_j07_keys_are_never_fetched_in_the_clear(tmp_path: Path, url: str) -> None:
     """A plain connection is for loopback addresses only; and what is no URL is told."""
     with pytest.raises(InvalidDocument) as refused:
         written(tmp_path, url)
@@ -369,7 +369,7 @@ def test_keys_of_every_kind() -> None:
     ],
     ids=lambda entry: str(entry)[:40],
 )
-def test_what_is_no_key_to_verify_with_is_left_out(entry: object) -> None:
+def test_j07_what_is_no_key_to_verify_with_is_left_out(entry: object) -> None:
     """Secrets, private keys, other uses, other curves, RSA keys that are too short or too long; the others remain."""
     assert keys_of(entry, jwk("EdDSA", 5)) == 1
 
@@ -380,13 +380,13 @@ def test_a_key_is_bound_to_the_algorithm_it_states() -> None:
     assert (key.fits("PS256", None), key.fits("RS256", None)) == (True, False)
 
 
-def test_two_keys_of_one_name_both_count() -> None:
+def test_j07_two_keys_of_one_name_both_count() -> None:
     """As RFC 7517 §4.5 allows for different kinds; which one a token means its algorithm says."""
     keys = key_set(json.dumps({"keys": [jwk("RS256", kid="a"), jwk("ES256", kid="a")]}).encode(), ["RS256", "ES256"])
     assert [key.fits("ES256", "a") for key in keys] == [False, True]
 
 
-def test_a_set_is_bounded() -> None:
+def test_j07_a_set_is_bounded() -> None:
     """More keys than any issuer has are no key set."""
     entry = jwk("EdDSA")
     assert keys_of(*[entry] * MAX_SET) == MAX_SET

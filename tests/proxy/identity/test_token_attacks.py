@@ -199,7 +199,7 @@ def _outcome(text: str, algorithm: str, **more: object) -> Claims | Refusal:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__.strip("_"))
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{attack.__doc__[:3]} {attack.__name__[1:]}")
 def test_no_forged_token_is_accepted(attack: Callable[[str], Forged], algorithm: str) -> None:
     """All of them, with the same words for each: what was wrong is not told."""
     forged = list(attack(algorithm))
