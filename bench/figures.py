@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from platform import python_version
@@ -63,7 +63,7 @@ def report(measured: Iterable[Figure], options: argparse.Namespace, script: str,
         _write(figures, how, f"<!-- From here on written by `python bench/{script} --write` -->")
 
 
-def _write(figures: Iterable[Figure], how: str, mark: str) -> None:
+def _write(figures: Sequence[Figure], how: str, mark: str) -> None:
     """The table, in the place of the one that stands on the page behind this mark."""
     rows = ["| figure | measured | goal | |", "|---|---|---|---|"]
     for figure in figures:
@@ -73,4 +73,22 @@ def _write(figures: Iterable[Figure], how: str, mark: str) -> None:
     if not found:
         raise SystemExit(f"{PAGE.name} has no line {mark!r}, and so no place for this table")
     _, _, after = rest.partition(END)
-    PAGE.write_text("\n".join([before + mark, *rows, "", how, END + after]), "utf-8")
+    PAGE.write_text("\n".join([before + mark, *rows, "", *_chart(figures), how, END + after]), "utf-8")
+
+
+def _chart(figures: Sequence[Figure]) -> list[str]:
+    """The proxies of a table beside each other (https://mermaid.js.org/syntax/xyChart.html), if there are any."""
+    proxies = {one.name.partition(",")[0]: one.value for one in figures if ", requests/s, to the bare" in one.name}
+    if not proxies:
+        return []
+    names = ", ".join(f'"{name}"' for name in proxies)
+    values = ", ".join(f"{value:.2f}" for value in proxies.values())
+    return [
+        "```mermaid",
+        "xychart-beta horizontal",
+        '    title "Requests per second, where a bare aiohttp proxy makes 1"',
+        f"    x-axis [{names}]",
+        f"    bar [{values}]",
+        "```",
+        "",
+    ]

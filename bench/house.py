@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -80,10 +80,12 @@ async def _seed(database: str) -> None:
 
 
 @contextmanager
-def started(core: int | None, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    core: int | None, *command: str, environ: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process on a core of its own, or on any."""
     pinned = ["taskset", "-c", str(core)] if core is not None and shutil.which("taskset") else []
-    process = subprocess.Popen([*pinned, sys.executable, *command], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*pinned, *command], stdout=subprocess.DEVNULL, env=environ)
     try:
         yield process
     finally:
@@ -104,7 +106,7 @@ def folder_of_settings() -> Iterator[Path]:
 def backends() -> Iterator[None]:
     with ExitStack() as stack:
         for script, port in (("static_upstream.py", UPSTREAM), ("stream_upstream.py", STREAMS)):
-            stack.enter_context(started(LOAD_CORE, str(HERE / script), str(port)))
+            stack.enter_context(started(LOAD_CORE, sys.executable, str(HERE / script), str(port)))
             wait_for(f"http://127.0.0.1:{port}/")
         yield
 
@@ -112,7 +114,16 @@ def backends() -> Iterator[None]:
 @contextmanager
 def farebox(folder: Path, *options: str, core: int | None = PROXY_CORE) -> Iterator[tuple[int, float]]:
     """A serving Farebox: its process, and the seconds until its first answer."""
-    command = ["-m", "proxy.cli", "serve", "--config", str(folder / "farebox.yaml"), "--no-jobs", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "proxy.cli",
+        "serve",
+        "--config",
+        str(folder / "farebox.yaml"),
+        "--no-jobs",
+        *options,
+    ]
     with started(core, *command) as process:
         yield process.pid, wait_for(f"http://127.0.0.1:{FAREBOX}/open")
 
@@ -121,7 +132,8 @@ def farebox(folder: Path, *options: str, core: int | None = PROXY_CORE) -> Itera
 def house(folder: Path) -> Iterator[House]:
     """Everything, with both proxies on one core, one of them idle at a time."""
     upstreams = [f"http://127.0.0.1:{port}" for port in (UPSTREAM, STREAMS)]
-    with backends(), started(PROXY_CORE, str(HERE / "bare_aiohttp.py"), str(BARE), *upstreams) as bare:
+    command = [sys.executable, str(HERE / "bare_aiohttp.py"), str(BARE), *upstreams]
+    with backends(), started(PROXY_CORE, *command) as bare:
         wait_for(f"http://127.0.0.1:{BARE}/")
         with farebox(folder) as (pid, start_s):
             yield House(pid, bare.pid, start_s, memory_mib(pid))

@@ -35,6 +35,7 @@ from house import (
     paid,
 )
 from load import Load, Result, run
+from peers import peers
 
 CHAT, OPEN = ("POST", "/v1/chat/completions"), ("GET", "/open")
 
@@ -68,6 +69,24 @@ def throughput(running: House, seconds: float, rounds: int) -> Iterator[Figure]:
         failed = sum(one.failed for one, _ in results)
         if failed:
             yield Figure(f"{name}, failed", failed, "requests", "0", False)
+
+
+def beside(seconds: float, rounds: int) -> Iterator[Figure]:
+    """Other proxies that check nothing, to the bare one."""
+    with peers() as found:
+        rates: dict[tuple[str, str], list[float]] = {}
+        for _ in range(rounds):
+            for name, port in [("bare", BARE), *((peer.name, peer.port) for peer in found)]:
+                for kind, load in (
+                    ("POST", Load(port, *CHAT, paid(), BODY, seconds=seconds)),
+                    ("GET", Load(port, *OPEN, {}, seconds=seconds)),
+                ):
+                    rates.setdefault((name, kind), []).append(run(load, core=LOAD_CORE).requests_per_s)
+        for peer in found:
+            for kind in ("POST", "GET"):
+                pairs = zip(rates[peer.name, kind], rates["bare", kind], strict=True)
+                ratio = statistics.median(theirs / bare for theirs, bare in pairs)
+                yield Figure(f"{peer.name} {kind}, requests/s, to the bare {kind}", ratio, "x")
 
 
 def latency(seconds: float, rounds: int) -> Iterator[Figure]:
@@ -134,6 +153,7 @@ def measured(options: argparse.Namespace) -> Iterator[Figure]:
             yield at_most("memory when idle", running.idle_mib, "MiB", 100)
             yield from throughput(running, options.seconds, options.rounds)
             yield Figure("memory after the load", memory_mib(running.farebox), "MiB")
+            yield from beside(options.seconds, options.rounds)
             yield from latency(options.seconds, options.rounds)
             yield from events(running, many)
             yield from bulk(running, mib, options.rounds)

@@ -5,9 +5,11 @@ It describes what is served under these settings: their mount, and only the endp
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -72,13 +74,16 @@ class OpenApiDocument(RootModel[Json]):
 
 def described(endpoints: Sequence[Endpoint], settings: Settings) -> tuple[Endpoint, ...]:
     """The endpoints, and one more that answers with the description of them all and of itself."""
-    content: Json = {}
+
+    @cache
+    def content() -> Json:
+        # When somebody asks for the first time: every start would wait for it, and few processes are ever asked.
+        return document((*endpoints, itself), settings)
 
     async def answer(services: Services, request: ApiRequest) -> OpenApiDocument | Refusal:
-        return OpenApiDocument(content)
+        return OpenApiDocument(await asyncio.to_thread(content))
 
     itself = Endpoint("GET", DOCUMENT, answer, "This document", OpenApiDocument, public=True, enveloped=False)
-    content.update(document((*endpoints, itself), settings))
     return (*endpoints, itself)
 
 

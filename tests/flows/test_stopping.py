@@ -1,4 +1,4 @@
-"""Farebox stops: nobody new is let in, what runs comes to its end, and what does not is cut and settled."""
+"""S14: Farebox stops: nobody new is let in, what runs comes to its end, and what does not is cut and settled."""
 
 from __future__ import annotations
 

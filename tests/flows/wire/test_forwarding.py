@@ -85,7 +85,7 @@ async def test_the_headers_of_a_connection_stay_on_it(wire: Wire) -> None:
 
 
 async def test_a_length_stays_a_length_and_chunks_stay_chunks(wire: Wire) -> None:
-    """A body keeps its framing; what surrounds chunks (extensions, trailers) stays on its connection."""
+    """F09, F10: a body keeps its framing; what surrounds chunks (extensions, trailers) stays on its connection."""
     await wire.ask("POST /open/x", "Transfer-Encoding: ChUnKeD", body=chunked(b"abc", b"defg"))
     assert wire.backend.requests[0].chunked
     assert wire.backend.requests[0].body == b"abcdefg"
@@ -134,7 +134,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=range(len(ANSWERS)))
 async def test_an_answer_arrives_as_it_was_sent(wire: Wire, answer: bytes) -> None:
-    """Status, reason, headers in order and spelling, also bytes that are not UTF-8; only the id is added."""
+    """S07, H08: status, reason, headers in order and spelling, also bytes that are not UTF-8; only the id is added."""
     wire.backend.script = answering(answer)
     client = await wire.start("GET /open/x")
     expected = Message(*_split(answer))
@@ -174,7 +174,7 @@ async def test_an_answer_says_nothing_of_farebox_but_what_is_farebox(wire: Wire)
     ],
 )
 async def test_answers_without_a_body_have_none(wire: Wire, method: str, answer: bytes) -> None:
-    """The next answer follows at once on the same connections; HEAD keeps the length it speaks of."""
+    """S01: the next answer follows at once on the same connections; HEAD keeps the length it speaks of."""
     wire.backend.script = answering(answer)
     client = await wire.start(f"{method} /open/x")
     first = await client.answer(method)

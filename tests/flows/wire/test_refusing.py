@@ -58,7 +58,7 @@ MALFORMED = {
     "F11 HTTP/1.2": malformed(b"GET /open/x HTTP/1.2\r\n", HOST, b"\r\n"),
     "F11 http/1.1": malformed(b"GET /open/x http/1.1\r\n", HOST, b"\r\n"),
     "F11 HTTP/1.01": malformed(b"GET /open/x HTTP/1.01\r\n", HOST, b"\r\n"),
-    "F12 the preface of HTTP/2": malformed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "F12, S16 the preface of HTTP/2": malformed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     "F13 no host": malformed(GET, b"\r\n"),
     "F13 two hosts": malformed(GET, HOST, b"Host: evil.example.com\r\n\r\n"),
     "F13 the same host twice": malformed(GET, HOST, HOST, b"\r\n"),

@@ -1,4 +1,4 @@
-"""WebSockets talk: every byte of either side reaches the other, whatever ends it ends it, and each message is paid."""
+"""S15: WebSockets talk: every byte reaches the other side, whatever ends it ends it, and each message is paid."""
 
 from __future__ import annotations
 
