@@ -157,9 +157,14 @@ class Book:
         return self._open(account, hold)
 
     def _bind(self, account: AccountRow, hold: HoldRow, verb: BindJob) -> Outcome:
-        if hold.state is not HoldState.RESERVED:
-            return Refused.NOT_OPEN
         job = (hold.route_id, verb.job_id)
+        if hold.state is not HoldState.RESERVED:
+            if hold.state is HoldState.SETTLED and hold.job_id is None and job not in self.jobs:
+                # Its end was told before its acceptance. It has a result, which must not be anybody's.
+                self._keep(hold, verb.answer)
+                self.jobs.add(job)
+                hold.job_id, hold.changed = verb.job_id, True
+            return Refused.NOT_OPEN
         if hold.job_id != verb.job_id and job in self.jobs:
             return Refused.JOB_TAKEN
         self._keep(hold, verb.answer)

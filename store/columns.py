@@ -60,6 +60,17 @@ class Json(TypeDecorator[Any]):
         return None if value is None else json.loads(value)
 
 
+class AsciiJson(Json):
+    """A JSON value as text in ASCII, for texts that need not be text: a header's bytes that are not UTF-8 are read as
+    halves of surrogate pairs (PEP 383), which no database stores in any other way.
+    """
+
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+
 # SQLite numbers rows by itself only in a column that is spelled INTEGER.
 Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 

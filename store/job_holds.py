@@ -37,6 +37,11 @@ class JobHold:
         state, charged = HoldState(self.state), self.late_at is not None
         return state is HoldState.RESERVED or may_charge_late(state, OnLate(self.on_late), charged)
 
+    @property
+    def pays(self) -> bool:
+        """Whether the job is paid for by this hold, or may still be."""
+        return HoldState(self.state) is HoldState.SETTLED or self.late_at is not None or self.can_be_charged
+
 
 _COLUMNS = [holds.c[name] for name in ("id", "account_id", "route_id", "job_id", "state", "amount")] + [
     holds.c[name] for name in ("units", "on_late", "late_at")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy import Column, Index, Table, Text
 
-from store.columns import Json, Moment, metadata
+from store.columns import AsciiJson, Moment, metadata
 
 job_watches = Table(
     "job_watches",
@@ -33,7 +33,7 @@ idempotency_keys = Table(
     Column("claimed_at", Moment, nullable=False),
     Column("expires_at", Moment, nullable=False),
     Column("status", sa.Integer),
-    Column("headers", Json),
+    Column("headers", AsciiJson),
     Column("body", sa.LargeBinary),
 )
 """Which request acts for a key, and its answer where that is kept. What else became of it is told by its hold, whose id

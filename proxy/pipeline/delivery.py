@@ -250,7 +250,7 @@ class Delivery:
             bound = await settlement.bind_job(held, job_id, documents[0], kept, store) if job_id is not None else None
             if bound is not None and bound is not Refused.JOB_TAKEN:
                 return bound
-            problem = "no job id" if job_id is None else "the id of another account's job"
+            problem = "no job id" if job_id is None else "the id of a job that this does not start"
             log.warning("%s in the answer on route %s; the quote is charged", problem, routed.route.id)
         measured = self._measured(held, answer, documents, complete=True)
         latency = now - routed.incoming.received_at

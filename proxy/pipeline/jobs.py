@@ -8,10 +8,13 @@ ends the hold, and everybody later finds it ended. A job belongs to the account 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
+from uuid import UUID
 
 from config.jobs import Job, Part, Poll, States
 from config.routes import Match
@@ -33,6 +36,9 @@ MAX_ITEMS = 1000
 
 MAX_COUNT = 10**6
 """Items of a job, as a backend may number them."""
+
+_NUMBER = re.compile(r"\+?0*([0-9]{1,30})(?:\.0*)?")
+"""A whole number as parsers of numbers accept it."""
 
 log = logging.getLogger(__name__)
 
@@ -75,20 +81,46 @@ def watch_of(job: Job, asked: tuple[Match, str | None] | None, job_id: str, docu
 
 
 async def foreign_job(poll: Poll, routed: Routed, caller: Caller, store: Store) -> Refusal | None:
-    """404 for a job of another account, as if it did not exist."""
+    """404 for a job of another account, as if it did not exist.
+
+    And for a known job in another spelling: a backend that understands it would show others' jobs, and the end of one's
+    own would pass unseen.
+    """
     if poll.id.path is None:
         return None
-    holds = await store.database.read(job_holds, poll.of, [routed.parameters[poll.id.path]])
-    if any(hold.account_id != caller.account.account_id for hold in holds):
-        return Refusal(Reason.NOT_FOUND, "Not Found", "There is no such job for this account.")
-    return None
+    asked = routed.parameters[poll.id.path]
+    holds = await store.database.read(job_holds, poll.of, [asked, *_meant(asked)])
+    exact = [hold for hold in holds if hold.job_id == asked]
+    if all(hold.account_id == caller.account.account_id for hold in exact) and bool(exact) == bool(holds):
+        return None
+    return Refusal(Reason.NOT_FOUND, "Not Found", "There is no such job for this account.")
+
+
+def _meant(job_id: str) -> set[str]:
+    """Other ids that some backend might take this one for: decoded once more, cut and trimmed, in the other case, or
+    parsed as the number or the UUID that it spells.
+    """
+    loose = unquote(job_id).partition(";")[0].strip().rstrip(".")
+    found = {loose}
+    with suppress(ValueError):
+        found.add(str(UUID(loose)))
+        found.add(UUID(loose).hex)
+    if (number := _NUMBER.fullmatch(loose.replace("_", ""))) is not None:
+        found.add(number[1])
+    return {spelling for text in found for spelling in (text, text.lower(), text.upper())} - {job_id}
 
 
 async def observe(
     poll: Poll, parameters: Mapping[str, str], account_id: AccountId, documents: Sequence[Any], store: Store
 ) -> None:
-    """End the holds of the account's jobs that an answer says have ended; `parameters` are those of its path."""
-    ended = dict(_endings(poll, parameters, documents[0])) if documents else {}
+    """End the holds of the account's jobs that an answer says have ended; `parameters` are those of its path.
+
+    A job that is listed more than once, such as with each attempt at it, has completed if one of them has.
+    """
+    ended: dict[str, Ending] = {}
+    for job_id, ending in _endings(poll, parameters, documents[0]) if documents else ():
+        if ending.completed or job_id not in ended:
+            ended[job_id] = ending
     if not ended:
         return
     for hold in await store.database.read(job_holds, poll.of, list(ended)):

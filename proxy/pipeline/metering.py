@@ -6,6 +6,7 @@ and asked at the end. It keeps a bounded amount; an answer that is longer cannot
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Collection, Sequence
 from decimal import Decimal
@@ -23,6 +24,15 @@ MAX_UNITS = Decimal(10**12)
 
 MAX_DIGITS = 30
 """Of a number in one answer, and of its exponent: more is noise, and would only cost time."""
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]*")
+"""What no encoder of JSON escapes; some escape slashes, quotes and `&`, and many all that is not ASCII."""
+
+
+def mark_of(pointer: tuple[str, ...]) -> bytes:
+    """What stands in every text that has something at this place, however its keys are escaped."""
+    return max(_PLAIN.findall(pointer[0]), key=len).encode() if pointer else b""
 
 
 class Reader(Protocol):
@@ -72,7 +82,7 @@ class EventStreamReader:
         self._limit = limit
         self._wanted = wanted
         # A cheap look before the expensive one: most events of a stream hold none of what is wanted.
-        self._marks = tuple(pointer[0].encode() for pointer in wanted if pointer)
+        self._marks = tuple(mark_of(pointer) for pointer in wanted)
         self._line = bytearray()
         self._line_is_empty = True
         self._data: list[bytes] = []

@@ -7,7 +7,7 @@ own durable record: what this process cannot end, its deadline does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -38,7 +38,11 @@ def measure(held: Held, documents: Sequence[Any], passed: Passed, complete: bool
         if complete:
             log.warning("no usable usage in the answer on route %s; the quote is charged", route.id)
         return Measured(None, quoted, estimated=True)
-    units: dict[str, Decimal] = {**asked.units, **stated}
+    return priced(held, {**asked.units, **stated})
+
+
+def priced(held: Held, units: Mapping[str, Decimal]) -> Measured:
+    """What `units` cost, in what pays for the hold."""
     model = held.admitted.allow.model
     amount = None
     if held.hold.funding is Funding.CREDITS:
@@ -81,7 +85,8 @@ async def bind_job(
 
     `document` is the answer that accepted it. An outcome that is Ended tells that the job has ended already.
 
-    JOB_TAKEN tells that the id is that of another account's job, and that the hold is still open.
+    JOB_TAKEN tells that the id is that of another account's job, or of one that ended unpaid, and that the hold is
+    still open.
     """
     route = held.admitted.asked.routed.route
     job = route.settings.job
@@ -95,7 +100,7 @@ async def bind_job(
         return await store.ledger.release(hold.hold_id, hold.account_id, "")
     if outcome is Refused.JOB_TAKEN:
         known = await store.database.read(job_holds, [route.id], [job_id])
-        if any(other.account_id == hold.account_id for other in known):
+        if any(other.account_id == hold.account_id and other.pays for other in known):
             # The backend answered with a job that is paid for already: nothing new was started.
             return await store.ledger.release(hold.hold_id, hold.account_id, "job is paid for already")
     return outcome

@@ -16,6 +16,7 @@ from decimal import Decimal
 
 from config.routes import WebSocket
 from proxy import strict_json
+from proxy.pipeline.metering import mark_of
 from proxy.pipeline.usage import NOTHING_PASSED, Wanted, states_any, usage_in
 from proxy.strict_json import Unreadable
 from proxy.websocket.session import Side
@@ -37,6 +38,7 @@ class Stretch:
         """`wanted` are the units of the route's usage, with their places."""
         self._websocket = websocket
         self._wanted = wanted
+        self._marks = tuple(mark_of(unit.pointer) for unit in wanted if unit.pointer is not None)
         self._by_messages = websocket.charge == "messages"
         self._left = 0
         self._open = False
@@ -52,6 +54,8 @@ class Stretch:
         """Counted messages that have passed whole."""
         self.stated: Mapping[str, Decimal] | None = None
         """The usage that was stated; None where it could not be believed."""
+        self.may_lack = False
+        """Whether a text was too long to be read, and may have stated something: then the quote is the least."""
         self._was_stated = False
         self.open()
 
@@ -67,7 +71,7 @@ class Stretch:
 
     def close(self) -> None:
         """The stretch is settled."""
-        self._open = False
+        self._open = self.may_lack = False
         self._free.clear()
         if self._was_stated:
             self._was_stated, self.stated = False, None
@@ -109,12 +113,15 @@ class Stretch:
             return False
         return side == "backend" and text is not None and self._read(text)
 
+    def missed(self) -> None:
+        self.may_lack = True
+
     async def settled(self) -> None:
         await self._settled.wait()
 
     def _read(self, text: bytes) -> bool:
         """Whether a text states a usage, which is then what the stretch has cost."""
-        if not any(unit.pointer and unit.pointer[0].encode() in text for unit in self._wanted):
+        if not any(mark in text for mark in self._marks):
             # A cheap look before the expensive one.
             return False
         try:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -27,9 +27,7 @@ from aiohttp import web
 from config.routes import WebSocket
 from config.settings import Limits
 from policies.callers import Caller
-from policies.pricing import cost
 from policies.refusals import Refusal
-from policies.terms import Funding
 from proxy.headers import HeaderList
 from proxy.pipeline import settlement
 from proxy.pipeline.ending import ended_by, outcome_of
@@ -206,12 +204,16 @@ class WebSockets:
         """How the hold of a stretch ends."""
         asked = held.admitted.asked
         if stretch.was_stated and stretch.stated is not None:
-            return self._settle(held, _measured(held, {**asked.units, **stretch.stated}), "answered")
+            measured = settlement.priced(held, {**asked.units, **stretch.stated})
+            if not stretch.may_lack or (measured.amount or 0) >= held.hold.amount:
+                return self._settle(held, measured, "answered")
         if stretch.was_stated:
             log.warning("no usable usage on route %s; the quote is charged", asked.routed.route.id)
             return self._settle(held, settlement.measure(held, (), NOTHING_PASSED, complete=False), "answered")
         if stretch.count:
-            return self._settle(held, _measured(held, {**asked.units, MESSAGES: Decimal(stretch.count)}), "answered")
+            return self._settle(
+                held, settlement.priced(held, {**asked.units, MESSAGES: Decimal(stretch.count)}), "answered"
+            )
         if stretch.busy:
             measured = settlement.measure(held, (), NOTHING_PASSED, complete=False)
             latency = self._services.now() - asked.routed.incoming.received_at
@@ -225,11 +227,6 @@ class WebSockets:
     @property
     def _limits(self) -> Limits:
         return self._services.settings.values.limits
-
-
-def _measured(held: Held, units: Mapping[str, Decimal]) -> Measured:
-    amount = cost(held.admitted.allow.model.price, units) if held.hold.funding is Funding.CREDITS else None
-    return Measured(amount, {name: str(value) for name, value in units.items()}, estimated=False)
 
 
 async def _either(event: asyncio.Event, running: asyncio.Task[None]) -> None:

@@ -19,6 +19,7 @@ class ClientEnd:
         self._response = response
         self._loop = asyncio.get_running_loop()
         self._pieces: list[bytes] = []
+        self._waiting = 0
         self._waiter: asyncio.Future[None] | None = None
         self._held_back = self._ended = False
         # After the answer the connection ends. What has come behind the request is handed over by this, and what
@@ -36,6 +37,7 @@ class ClientEnd:
             await self._waiter
         data = b"".join(self._pieces)
         self._pieces.clear()
+        self._waiting = 0
         if self._held_back:
             self._held_back = False
             self._protocol.resume_reading()
@@ -59,8 +61,10 @@ class ClientEnd:
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         self._pieces.append(data)
+        # Counted along: to add up many tiny pieces anew with each takes the square of their number.
+        self._waiting += len(data)
         self._wake()
-        if not self._held_back and sum(map(len, self._pieces)) > HIGH_WATER:
+        if not self._held_back and self._waiting > HIGH_WATER:
             self._held_back = True
             self._protocol.pause_reading()
         return False, b""

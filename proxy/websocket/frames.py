@@ -33,7 +33,8 @@ class Part(NamedTuple):
     """Some bytes of one frame, as they came.
 
     `begins` when a data message begins with them, `ends` when one is complete with them; `text` is then the whole of
-    it, where it is a text that was short enough to be kept. `over` when the frame is complete.
+    it, where it is a text that was short enough to be kept, and `missed` tells that one was too long. `over` when the
+    frame is complete.
     """
 
     data: bytes
@@ -41,6 +42,7 @@ class Part(NamedTuple):
     ends: bool
     over: bool
     text: bytes | None
+    missed: bool = False
 
 
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -64,6 +66,7 @@ class FrameReader:
         self._fin = True
         self._size = 0
         self._text: bytearray | None = None
+        self._missed = False
         self.in_message = False
         """Whether a message has begun and is not complete."""
         self.closed = False
@@ -148,13 +151,13 @@ class FrameReader:
         if begins:
             self._size = 0
             keeps = self._opcode == _TEXT and self._kept and not self._masked and not self._head[0] & 0x70
-            self._text = bytearray() if keeps else None
+            self._text, self._missed = bytearray() if keeps else None, False
         self._size += size
         self.in_message = True
         if self._size > self._max_message:
             raise BadFrame(Code.TOO_BIG, f"a message has more than {self._max_message} bytes")
-        if self._size > self._kept:
-            self._text = None
+        if self._text is not None and self._size > self._kept:
+            self._text, self._missed = None, True
         return begins
 
     def _part(self, data: bytes, payload: bytes, begins: bool) -> Part:
@@ -166,7 +169,7 @@ class FrameReader:
         if ends:
             self.in_message, self._text = False, None
         self.closed = over and self._opcode == _CLOSE
-        return Part(data, begins, ends, over, text)
+        return Part(data, begins, ends, over, text, ends and self._missed)
 
 
 def _wrong(text: str) -> BadFrame:

@@ -43,6 +43,9 @@ class Tab(Protocol):
     def ended(self, side: Side, text: bytes | None) -> bool:
         """A message of `side` is complete. True when its last bytes have to wait until it is settled."""
 
+    def missed(self) -> None:
+        """A message that was to be read is too long for that."""
+
     async def settled(self) -> None:
         """Until it is."""
 
@@ -60,6 +63,9 @@ class FreeTab:
 
     def ended(self, side: Side, text: bytes | None) -> bool:
         return False
+
+    def missed(self) -> None:
+        """Nothing is read."""
 
     async def settled(self) -> None:
         """Never waited for."""
@@ -156,6 +162,8 @@ class Session:
             if part.begins and not self._tab.may_begin(way.side):
                 await _write(way, ready)
                 await self._tab.turn(way.side)
+            if part.missed:
+                self._tab.missed()
             if part.ends and self._tab.ended(way.side, part.text):
                 await _write(way, ready)
                 await self._tab.settled()

@@ -350,9 +350,12 @@ class Oracle:
         return Ended(ride.verb.hold_id, ride.state, ride.funding, ride.settled, self.left(ride), changed=True)
 
     def _bind(self, ride: Ride, verb: BindJob) -> Outcome:
+        taken = any(other.job == verb.job_id for other in self.rides.values() if other is not ride)
         if ride.state is not HoldState.RESERVED:
+            if ride.state is HoldState.SETTLED and not taken:
+                ride.job = ride.job or verb.job_id
             return Refused.NOT_OPEN
-        if any(other.job == verb.job_id for other in self.rides.values() if other is not ride):
+        if taken:
             return Refused.JOB_TAKEN
         ride.job, ride.deadline, ride.rule = verb.job_id, self.now + verb.lasts, verb.on_deadline
         return Hold(verb.hold_id, verb.account_id, ride.funding, ride.amount, self.left(ride))

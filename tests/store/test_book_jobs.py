@@ -82,14 +82,16 @@ async def test_routes_have_their_own_job_ids(till: Till) -> None:
 
 
 async def test_an_ended_hold_cannot_wait_for_a_job(till: Till) -> None:
-    """What is settled or released stays so."""
+    """What is settled or released stays so; but a job that is paid for before it is known is its account's too."""
     account = await till.account(100)
     settled, released = await till.settled(account, 30), await till.hold(account, 30)
     await till.release(released)
     assert await till.bind(settled, "job 1") is Refused.NOT_OPEN
     assert await till.bind(released, "job 2") is Refused.NOT_OPEN
-    rows = await till.rows("SELECT job_id FROM holds")
-    assert [row["job_id"] for row in rows] == [None, None]
+    assert await till.bind(settled, "job 3") is Refused.NOT_OPEN
+    rows = await till.rows("SELECT state, job_id FROM holds ORDER BY id")
+    assert [(row["state"], row["job_id"]) for row in rows] == [("settled", "job 1"), ("released", None)]
+    assert await till.bind(await till.hold(account, 30), "job 1") is Refused.JOB_TAKEN
 
 
 async def test_nobody_binds_the_hold_of_another_account(till: Till) -> None:

@@ -272,6 +272,18 @@ async def test_answers_without_a_body(wire: Wire) -> None:
     assert len(wire.backend.requests) == 2
 
 
+@pytest.mark.parametrize("line", ["POST /flat", "POST /jobs"])
+async def test_headers_of_any_bytes_are_kept(wire: Wire, line: str) -> None:
+    """Backends name files in Latin-1: the bytes are repeated as they came, and nobody's purchase fails over them."""
+    wire.backend.script = answering(json_answer(b'{"id": "latin"}', b"Content-Disposition: inline; filename=\xfc"))
+    for replayed in ([], [b"true"]):
+        answer = await bought(wire, line)
+        assert (answer.status, answer.values(b"idempotent-replayed")) == (200, replayed)
+        assert answer.values(b"content-disposition") == [b"inline; filename=\xfc"]
+    assert await wire.spent() == CHEAP
+    wire.may_stay_open = line.endswith("jobs")
+
+
 async def test_the_acceptance_of_a_job_is_repeated_whatever_becomes_of_the_job(wire: Wire) -> None:
     """Who asks again gets the id of the job that there is, and no second job."""
     accepted = json.dumps({"id": f"job-{wire.number}"}).encode()

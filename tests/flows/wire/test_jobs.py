@@ -121,6 +121,54 @@ async def test_another_accounts_job_does_not_exist(wire: Wire) -> None:
     wire.may_stay_open = 1
 
 
+UUID = "7b0e4f3c-0000-4000-8000-00000000{number:04}"
+BARE = UUID.replace("-", "")
+
+
+@pytest.mark.parametrize(
+    ("job", "spelling"),
+    [
+        (UUID, UUID.upper().replace("NUMBER", "number")),
+        (UUID, BARE),
+        (UUID, "%7B" + UUID + "%7D"),
+        (UUID, "urn:uuid:" + UUID),
+        (BARE, UUID),
+        ("job-{number}", "JOB-{number}"),
+        ("job-{number}", "job-{number};x=1"),
+        ("job-{number}", "job-{number}%20"),
+        ("job-{number}", "%20job-{number}"),
+        ("job-{number}", "job-{number}."),
+        ("job-{number}", "%256Aob-{number}"),
+        ("70{number}", "070{number}"),
+        ("70{number}", "%2B70{number}"),
+        ("70{number}", "70{number}.0"),
+        ("70{number}", "7_0{number}"),
+    ],
+)
+async def test_another_spelling_of_a_job_is_no_way_to_it(wire: Wire, job: str, spelling: str) -> None:
+    """Backends parse, trim and fold ids: others would see the job, and its owner its end, which then nobody paid."""
+    job, spelling = job.format(number=wire.number), spelling.format(number=wire.number)
+    wire.backend.script = saying({"id": job})
+    await wire.ask("POST /jobs", user="ann")
+    wire.backend.reset()
+    wire.backend.script = saying({"status": "done"})
+    for user in ("bob", "ann"):
+        assert (await wire.ask(f"GET /jobs/{spelling}", user=user)).status == 404
+    assert wire.backend.requests == []
+    assert (await wire.ask(f"GET /jobs/{job}", user="ann")).status == 200
+    await wire.settled_at(CHEAP)
+
+
+async def test_jobs_whose_ids_are_alike_are_jobs_of_their_own(wire: Wire) -> None:
+    """Where a backend has both, each is its account's; an id that is like none is the backend's to know."""
+    await started(wire, "twin", "ann")
+    await started(wire, "TWIN", "bob")
+    for job, user, status in (("twin", "ann", 200), ("TWIN", "bob", 200), ("TWIN", "ann", 404), ("twin", "bob", 404)):
+        assert (await polled(wire, saying({"status": "running"}), job, user)).status == status
+    assert (await polled(wire, saying({"status": "running"}), "older", "bob")).status == 200
+    wire.may_stay_open = 2
+
+
 async def test_another_accounts_poll_ends_no_job(wire: Wire) -> None:
     """Also where a list names it: each account ends its own jobs only."""
     await started(wire, "j1", "ann")
@@ -162,6 +210,15 @@ async def test_odd_lists_end_no_job(wire: Wire, jobs: Any) -> None:
     assert (answer.status, answer.body) == (200, document)
     assert len(await wire.open_holds()) == 1
     wire.may_stay_open = 1
+
+
+@pytest.mark.parametrize("states", [["failed", "done"], ["done", "failed"], ["failed", "done", "failed", "running"]])
+async def test_a_job_that_is_listed_with_each_attempt_is_paid(wire: Wire, states: list[str]) -> None:
+    """Whichever attempt comes last in the list, the one that was done is what the client has got."""
+    await started(wire)
+    wire.backend.script = saying({"jobs": [{"id": named(wire, "j1"), "status": state} for state in states]})
+    await wire.ask("GET /jobs", user="ann")
+    await wire.settled_at(CHEAP)
 
 
 # What was accepted.
@@ -230,6 +287,18 @@ async def test_a_job_is_paid_once(wire: Wire) -> None:
     await polled(wire, saying({"status": "done"}))
     assert (await started(wire)).values(b"x-farebox-charged") == [b"0"]
     await wire.settled_at(CHEAP)
+
+
+async def test_the_id_of_a_job_that_ended_unpaid_is_not_a_free_ride(wire: Wire) -> None:
+    """Where a job runs anew under its old id, as where clients name their jobs, each run after a failed one is paid."""
+    await started(wire)
+    await polled(wire, saying({"status": "failed"}))
+    await wire.settled_at(0)
+    for runs in (1, 2):
+        assert (await started(wire)).values(b"x-farebox-charged") == [b"1"]
+        await wire.settled_at(runs * CHEAP)
+    await polled(wire, saying({"status": "done"}))
+    await wire.settled_at(2 * CHEAP)
 
 
 async def test_retries_at_the_same_moment_are_paid_once(wire: Wire) -> None:

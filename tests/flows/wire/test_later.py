@@ -182,6 +182,25 @@ async def test_a_callback_that_is_faster_than_the_acceptance_counts(wire: Wire) 
     await wire.settled_at(0)
 
 
+async def test_a_job_that_ended_before_its_acceptance_is_its_accounts(wire: Wire) -> None:
+    """Others get 404 for it, and its owner the acceptance again, by the key of the request that was sent again."""
+
+    async def script(visit: Visit) -> None:
+        await visit.body()
+        assert (await called(wire, address(wire), {"status": "done"})).status == 200
+        await visit.send(json_answer(json.dumps({"id": named(wire)}).encode()))
+
+    wire.backend.script = script
+    for replayed in ([], [b"true"]):
+        answer = await wire.ask("POST /jobs", "Idempotency-Key: once", user="ann")
+        assert (answer.status, answer.values(b"idempotent-replayed")) == (200, replayed)
+    wire.backend.script = saying({"status": "done", "result": "private"})
+    assert (await wire.ask(f"GET /jobs/{named(wire)}", user="bob")).status == 404
+    assert (await wire.ask(f"GET /jobs/{named(wire)}", user="ann")).status == 200
+    await wire.settled_at(DEAR)
+    assert len(await wire.usage()) == 1
+
+
 async def test_an_address_is_for_one_job(wire: Wire) -> None:
     """Another job's, another route's, a changed, cut or lengthened one: there is no such address."""
     await started(wire)

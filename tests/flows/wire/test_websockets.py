@@ -7,6 +7,7 @@ import random
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ from tests.flows.wire.frames import (
     until_closed,
 )
 from tests.flows.wire.test_failing import rename
-from tests.flows.wire.wire import CHEAP, QUOTE, SETTINGS, TOKEN, WELCOME, Wire, running_wire
+from tests.flows.wire.wire import CHEAP, MODEL, QUOTE, SETTINGS, TOKEN, WELCOME, Wire, running_wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -667,6 +668,29 @@ async def test_an_answer_of_no_known_usage(wire: Wire, target: str, said: bytes,
     await wire.settled_at(spent)
 
 
+@pytest.mark.parametrize(("tokens", "spent"), [(1, QUOTE), (500, 500 * TOKEN)])
+async def test_a_usage_in_a_text_that_is_too_long_to_be_read(wire: Wire, tokens: int, spent: int) -> None:
+    """A longer answer is no way to be free: the stretch costs its quote, and more where more is stated."""
+
+    async def answer(visit: Visit) -> None:
+        await read_frame(visit.reader)
+        long = b'{"usage": {"tokens": 400}, "said": "' + b"x" * MIB + b'"}'
+        await visit.send(frame(long, masked=False) + stated(tokens))
+        await read_frame(visit.reader)
+        await visit.send(frame(b"x" * 2 * MIB, BINARY, masked=False) + stated(30))
+        await until_closed(visit.reader)
+
+    wire.backend.script = granting(answer)
+    _, client = await switch(wire, "/realtime")
+    for more in (0, 30 * TOKEN):
+        await client.send(frame("tell me"))
+        for _ in range(2):
+            await read_frame(client.reader)
+        await wire.until(partial(_spent, wire, spent + more))
+    client.leave()
+    await wire.settled_at(spent + 30 * TOKEN)
+
+
 async def test_quota_pays_for_messages_too(wire: Wire) -> None:
     """Each purchase takes what the model takes of a quota; when it is used up, 1008 says so."""
     await wire.ask("GET /mine/x", user="ann")
@@ -689,6 +713,43 @@ async def test_quota_pays_for_messages_too(wire: Wire) -> None:
     again, _ = await switch(wire, "/counted")
     assert again.status == 429
     await wire.settled_at(0)
+
+
+async def test_quota_pays_for_what_was_used(migrated_file: Path, tmp_path: Path) -> None:
+    """Where a model takes of a quota by units: by those that are stated, or by the messages that have passed."""
+    async with running_wire(migrated_file, tmp_path, SETTINGS + ROUTES) as wire:
+        await wire.ask("GET /mine/x", user="ann")
+        account, database = await wire.account(), wire.services.store.database
+        assert account is not None
+        plan = {"tier": "basic", "name": "Basic", "description": "", "price": 0, "currency": "USD", "cycle": "monthly"}
+        plan |= {"daily_quota": 1000, "monthly_quota": None, "max_model_tier": "basic", "features": {}}
+        terms = {"rates": {"tokens": "1", "messages": "1"}}
+        await database.write(catalogue.put_plan, "many", plan, 1, True, utc_now())
+        model = {**MODEL, "price_base": CHEAP, "quota_cost": 0, "quota_terms": terms}
+        await database.write(catalogue.put_model, "shop:cheap", model)
+        await database.write(catalogue.changed)
+        for_sale = await database.read(catalogue.load)
+        assert not wire.services.rulebooks.reload(for_sale, utc_now())
+        bought = next(plan for plan in for_sale.plans if plan.plan_id == "many")
+        await database.write(subscriptions.subscribe, account, bought, GRACE_DEFAULT, "ann", utc_now())
+
+        async def answer(visit: Visit) -> None:
+            await read_frame(visit.reader)
+            await visit.send(stated(5) if b"realtime" in visit.request.first else frame("well", masked=False))
+            await until_closed(visit.reader)
+
+        used = 0
+        for target, units in (("/realtime", 5), ("/blocks", 2)):
+            wire.backend.script = granting(answer)
+            head, client = await switch(wire, target)
+            assert head.values(b"x-farebox-funding") == [b"quota"]
+            await client.send(frame("tell me"))
+            await read_frame(client.reader)
+            client.leave()
+            await wire.settled_at(0)
+            used += units
+            assert sum(row["charged"] for row in await wire.usage()) == used
+        await wire.verify()
 
 
 async def test_who_was_frozen_does_not_go_on(wire: Wire) -> None:

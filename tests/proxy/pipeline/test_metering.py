@@ -117,6 +117,25 @@ def test_the_last_event_that_states_a_unit_counts() -> None:
     assert read(EventStreamReader(LIMIT, POINTERS), [stream]) == STATED
 
 
+@pytest.mark.parametrize(
+    ("pointer", "data"),
+    [
+        ("/a~1b", b'{"a\\/b": 5}'),
+        ("/geb\u00fchr", b'{"geb\\u00fchr": 5}'),
+        ("/geb\u00fchr", '{"geb\u00fchr": 5}'.encode()),
+        ("/r&d", b'{"r\\u0026d": 5}'),
+        ('/"', b'{"\\"": 5}'),
+        ("/\u00fc", b'{"\\u00fc": 5}'),
+    ],
+)
+def test_keys_may_be_escaped(pointer: str, data: bytes) -> None:
+    """Encoders escape slashes, quotes, `&` and what is not ASCII, each as it likes."""
+    wanted = wanted_of({"n": UsageSource.model_validate({"json": pointer})})
+    reader = EventStreamReader(LIMIT, [unit.pointer for unit in wanted if unit.pointer is not None])
+    reader.feed(b"data: " + data + b"\n\n")
+    assert usage_in(reader.documents(), wanted, PASSED) == {"n": 5}
+
+
 def test_units_from_different_events() -> None:
     """What the input was is stated at the start, what the output was at the end."""
     stream = event(usage(**{"in": 3})) + event({"text": "x"}) * 50 + event(usage(out=5))
