@@ -167,7 +167,7 @@ class Callbacks(Settings):
 def job_problems(values: FareboxSettings) -> Iterable[tuple[PathKey, str, str]]:
     """What jobs name and what is not there."""
     routes = {route.id: route for route in values.routes}
-    issuers = [issuer.name for issuer in values.identity.jwt]
+    issuers = {issuer.name: issuer for issuer in values.identity.jwt}
     for index, route in enumerate(values.routes):
         if route.job is None:
             continue
@@ -181,6 +181,10 @@ def job_problems(values: FareboxSettings) -> Iterable[tuple[PathKey, str, str]]:
         if watch.issuer is not None and watch.issuer not in issuers:
             message = f"no issuer {watch.issuer!r} in `identity.jwt`" + did_you_mean(watch.issuer, issuers)
             yield (*place, "watch", "issuer"), "unknown-issuer", message
+        elif watch.issuer is not None and not issuers[watch.issuer].speaks_for_all:
+            # Only its issuer can sign with a private key; and a prefix is not what a backend calls its users.
+            message = f"the issuer {watch.issuer!r} needs a `secret` and no `user_prefix`, for tokens to be signed"
+            yield (*place, "watch", "issuer"), "unusable-issuer", message
         yield from _watch_problems(route, watch, routes, (*place, "watch"))
 
 

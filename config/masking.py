@@ -18,6 +18,7 @@ _REFERENCE_VALUE = re.compile(r"""\s*(["']?)\$\{\w+\}\1\s*(#.*)?""")
 _FLOW_VALUE = re.compile(
     r"""\s*(?P<reference>(["']?)\$\{\w+\}\2)(?=\s*[,}\]])|\s*("([^"\\]|\\.)*"?|'[^']*'?|\{[^}]*|\[[^\]]*|[^,}\]]*)"""
 )
+_PRIVATE_KEY = re.compile("PRIVATE KEY-----.*")
 _URL_PASSWORD = re.compile(r"""(://[^\s:/@"']{0,200}:)([^\s/"']{1,200})(?=@)""")
 
 
@@ -43,6 +44,8 @@ def masked_lines(text: str) -> list[str]:
             lines.append(_masked_continuation(line))
             continue
         masked, hidden_below = _masked(line)
+        # A private key that was put where a public one belongs, on one line.
+        masked = _PRIVATE_KEY.sub(lambda match: _stars(match[0]), masked)
         lines.append(mask_urls(masked))
     return lines
 

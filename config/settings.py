@@ -10,33 +10,24 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    SecretStr,
-    StringConstraints,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, StringConstraints
 
 from config.credits import Credits
 from config.deadlines import deadline_problems
 from config.documents import read_document
 from config.extractors import Number, ProductSource, Settings, Source
 from config.findings import InvalidDocument, did_you_mean
+from config.identity import Identity
 from config.jobs import Callbacks, Identifier, job_problems
 from config.policy_settings import Decisions
 from config.quantities import Address, Duration, ListenAddress, Size
 from config.retention import Retention
 from config.routes import Match, Route
-from config.secrets import HeaderSecret, Secret
+from config.secrets import HeaderSecret
 from config.upstreams import Upstream
 from config.yaml_source import PathKey, YamlSource
-
-MIN_HS256_SECRET = 32
-"""Bytes: RFC 7518 §3.2 asks for a key at least as long as the hash, since shorter ones are guessed offline."""
 
 MAX_CREDITS = 10**9
 """Of a single grant; more decimals than six would be less than a micro-credit."""
@@ -47,51 +38,6 @@ class Admin(Settings):
     """For the admin API, probes and metrics. Keep it away from the outside."""
     token: HeaderSecret | None = None
     """Bearer token of operators. Without one the admin API is closed; probes and metrics stay open."""
-
-
-class Jwt(Settings):
-    """One issuer of tokens that the app already hands to its clients."""
-
-    name: Identifier
-    """For people: which issuer this is."""
-    algorithms: Annotated[list[Literal["HS256"]], Field(min_length=1)]
-    """Signatures that are accepted, whatever a token says of itself."""
-    secret: Secret
-    """The key that the issuer signs with, at least 32 bytes."""
-    user: Annotated[str, StringConstraints(min_length=1)] = "sub"
-    """The claim that names the user."""
-    email: str | None = None
-    """The claim that holds the e-mail address, if there is one: shown to operators, decides nothing."""
-    roles: str | None = None
-    """The claim that holds the user's roles, if there is one: a list, or one text with spaces; policies may ask."""
-    issuer: str | None = None
-    """What `iss` has to be; without it, any."""
-    audience: str | None = None
-    """What `aud` has to name; without it, any."""
-    leeway: Duration = timedelta(seconds=30)
-    """Clock difference between the issuer and this machine that is tolerated."""
-
-    @field_validator("secret")
-    @classmethod
-    def _strong(cls, secret: SecretStr) -> SecretStr:
-        if len(secret.get_secret_value().encode()) < MIN_HS256_SECRET:
-            raise ValueError(f"the secret is shorter than {MIN_HS256_SECRET} bytes (RFC 7518, 3.2)")
-        return secret
-
-
-class Identity(Settings):
-    jwt: list[Jwt] = []
-    """Issuers of tokens, tried in order."""
-    api_keys: bool = True
-    """Whether the keys that operators make for users are accepted."""
-    unknown_users: Literal["create", "refuse"] = "create"
-    """A user who is proven but not known: becomes a pay-as-you-go account with the welcome credits, or is refused."""
-
-    @model_validator(mode="after")
-    def _some_way_in(self) -> Self:
-        if not self.jwt and not self.api_keys:
-            raise ValueError("nobody could ever be identified: configure `jwt`, or leave `api_keys` on")
-        return self
 
 
 class Accounts(Settings):

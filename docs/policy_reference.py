@@ -45,7 +45,7 @@ MEANINGS = {
     "time.month": "1 to 12",
     "caller.tier": "the tier of the caller",
     "caller.account_type": "`payg` or `subscription`",
-    "caller.credential": "`jwt` or `api_key`",
+    "caller.credential": "`jwt`, `api_key` or `trusted_header`",
     "caller.user": "the user id",
     "caller.tags": "the tags of the account",
     "model.app": "the app of the model",

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from policies.quota import QuotaTerms, quota_terms
 from policies.subscription import Subscription, resolve
-from policies.terms import AccountId, AccountKind, AccountType, Credential, Plan, Tier, UserId
+from policies.terms import AccountId, AccountKind, AccountType, Credential, Plan, Scope, Tier, UserId
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +62,5 @@ class Caller:
     """Patterns of model keys that an API key is limited to; empty means no limit."""
     roles: frozenset[str] = frozenset()
     """What the credential says that the user is."""
+    scopes: frozenset[Scope] = frozenset(Scope)
+    """What the credential may be used for."""

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from policies.pricing import to_credits
-from policies.terms import Tier
+from policies.terms import Scope, Tier
 
 
 class Reason(StrEnum):
@@ -43,6 +43,7 @@ class Reason(StrEnum):
     UPSTREAM_BROKEN = "upstream_broken"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     STORE_UNAVAILABLE = "store_unavailable"
+    IDENTITY_UNAVAILABLE = "identity_unavailable"
     INTERNAL = "internal_error"
 
 
@@ -134,6 +135,12 @@ def policy_error() -> Refusal:
 
 def account_frozen() -> Refusal:
     return Refusal(Reason.ACCOUNT_FROZEN, "Account is frozen", "Contact the support of this service.")
+
+
+def out_of_scope(scope: Scope) -> Refusal:
+    """For a credential that is valid, and not for this."""
+    hint = f"Use a key with the scope {str(scope)!r}; operators make keys."
+    return Refusal(Reason.FORBIDDEN, "This API key is not allowed to do this", hint, {"scope": str(scope)})
 
 
 def no_route() -> Refusal:

@@ -240,11 +240,20 @@ class AccountKind(StrEnum):
     TEAM = "team"
 
 
+class Scope(StrEnum):
+    """What a credential may be used for; a token for all of it."""
+
+    USE = "use"
+    READ = "read"
+    MANAGE = "manage"
+
+
 class Credential(StrEnum):
     """How a caller proved who they are."""
 
     JWT = "jwt"
     API_KEY = "api_key"
+    TRUSTED_HEADER = "trusted_header"
     OPERATOR = "operator"
 
 

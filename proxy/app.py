@@ -27,7 +27,9 @@ from policies.terms import Catalogue
 from proxy.admin.app import build_admin
 from proxy.candidate import Candidate
 from proxy.decision_log import DecisionLog
+from proxy.identity import jwks, keys
 from proxy.identity.identifier import Identifier
+from proxy.identity.jwt import Issuer
 from proxy.limiting import Limiter, OwnLimiter, SharedLimiter
 from proxy.listening import PublicServer
 from proxy.management.api import Management
@@ -101,13 +103,15 @@ async def farebox(
 ) -> AsyncIterator[Farebox]:
     """Everything running, until the block is left. `admin` is None in further workers of one node."""
     check_parser()
-    findings = [*findings_of(settings), *trust.findings_of(settings)]
+    findings = [*findings_of(settings), *trust.findings_of(settings), *keys.findings_of(settings)]
+    findings += jwks.findings_of(settings)
     if findings:
         raise InvalidDocument(findings)
     async with AsyncExitStack() as stack:
         order = order_of(settings.values.credits.spend_order)
         store = await stack.enter_async_context(open_store(settings.database_url, clock, spend_order=order))
-        services = await _services(settings, store, clock)
+        issuers = await stack.enter_async_context(jwks.open_issuers(settings, clock))
+        services = await _services(settings, store, issuers, clock)
         stack.push_async_callback(services.limiter.close)
         registry = CollectorRegistry()
         metrics = Metrics(registry)
@@ -133,13 +137,14 @@ async def farebox(
         yield Farebox(services, _address(public), _address(admin) if admin is not None else None)
 
 
-async def _services(settings: LoadedSettings, store: Store, clock: Clock) -> Services:
+async def _services(settings: LoadedSettings, store: Store, issuers: Sequence[Issuer], clock: Clock) -> Services:
     for_sale: Catalogue = await store.database.read(catalogue.load)
     routes = metered_routes(settings.values.routes)
     stored = await store.database.read(policy_history.latest)
     rulebooks = Rulebooks(settings.policies_folder, for_sale, clock(), routes, stored)
     limiter: Limiter = SharedLimiter(store.database) if settings.values.counters == "database" else OwnLimiter()
-    services = Services(settings, store, rulebooks, Identifier(settings.values, store, clock), clock, limiter)
+    identifier = Identifier(settings.values, issuers, store, clock)
+    services = Services(settings, store, rulebooks, identifier, clock, limiter)
     await keep_first(services, stored)
     return services
 

@@ -6,7 +6,7 @@
     409 conflict, idempotency_conflict, idempotency_in_progress, idempotency_answered
     413 request_too_large                        417 expectation_failed  429 quota_exceeded, rate_limited
     431 headers_too_large                        500 internal_error
-    502 upstream_unreachable, upstream_broken    503 store_unavailable, upstream_busy
+    502 upstream_unreachable, upstream_broken    503 store_unavailable, identity_unavailable, upstream_busy
     504 upstream_timeout
 
 Bodies keep the fields of the origin system first and add `code`, `request_id` and `hint`. A route may ask for the
@@ -52,6 +52,7 @@ STATUS: dict[Reason, int] = {
     Reason.UPSTREAM_UNREACHABLE: 502,
     Reason.UPSTREAM_BROKEN: 502,
     Reason.STORE_UNAVAILABLE: 503,
+    Reason.IDENTITY_UNAVAILABLE: 503,
     Reason.UPSTREAM_BUSY: 503,
     Reason.UPSTREAM_TIMEOUT: 504,
 }

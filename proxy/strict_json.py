@@ -49,6 +49,11 @@ def parse(body: bytes) -> Any:
         raise Unreadable(f"the body is not JSON: {str(error)[:120]}") from None
 
 
+def has_repeated_key(document: Any) -> bool:
+    """Whether `document` is an object in which a key is given twice; objects inside of it are not looked at."""
+    return isinstance(document, _Repeated)
+
+
 def tokens(pointer: str) -> tuple[str, ...]:
     """The reference tokens of an RFC 6901 pointer."""
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:])

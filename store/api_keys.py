@@ -1,26 +1,32 @@
 """API keys: only the hash of a key is stored, and the visible beginning by which people recognise it.
 
-A key is `fbx_` and 43 random characters: 256 bits that nobody can guess, so a plain SHA-256 is enough of a hash.
+A key is `fbx_` and 43 random characters: 256 bits that nobody can guess, so a plain SHA-256 is enough of a hash. Its
+visible beginning finds the row, and the hashes are compared in constant time; for a beginning that nobody has, a
+comparison is made all the same, so that it takes as long to be wrong as to be unknown.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from policies.terms import AccountId
+from policies.terms import AccountId, Scope
 from store.subscriptions import bump_revision
 from store.tables import api_keys
 
 PREFIX = "fbx_"
 _VISIBLE = 12
+_NOBODYS = "0" * 64
+"""What the hash of a key that is not known is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +37,31 @@ class ApiKey:
     user_id: str
     account_id: AccountId
     models: tuple[str, ...]
+    scopes: frozenset[Scope]
     expires_at: datetime | None
     revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """A new key in the place of an old one. `key` is shown this one time; `old_ends_at` is until when both count."""
+
+    key_id: str
+    key: str
+    user_id: str
+    account_id: AccountId
+    models: tuple[str, ...]
+    scopes: tuple[str, ...]
+    expires_at: datetime | None
+    old_ends_at: datetime
+
+
+class NotRotated(Enum):
+    """Why a key has no successor now."""
+
+    UNKNOWN = "unknown"
+    ENDED = "ended"
+    ROTATED = "rotated"
 
 
 def digest(key: str) -> str:
@@ -47,6 +76,7 @@ def create(
     models: Sequence[str],
     expires_at: datetime | None,
     now: datetime,
+    scopes: Sequence[str] = tuple(Scope),
 ) -> tuple[str, str]:
     """A new key: its id, and the key itself, which is shown this one time and cannot be shown again."""
     key = PREFIX + secrets.token_urlsafe(32)
@@ -57,6 +87,7 @@ def create(
         "user_id": user_id,
         "name": name,
         "models": list(models),
+        "scopes": [str(scope) for scope in scopes],
         "created_at": now,
         "expires_at": expires_at,
     }
@@ -65,11 +96,35 @@ def create(
 
 
 def find(connection: Connection, key: str) -> ApiKey | None:
-    row = connection.execute(sa.select(api_keys).where(api_keys.c.sha256 == digest(key))).first()
-    if row is None:
+    """The key that was presented, if it is one that was made here."""
+    row = connection.execute(sa.select(api_keys).where(api_keys.c.id == key[:_VISIBLE])).first()
+    if not hmac.compare_digest(digest(key), _NOBODYS if row is None else row.sha256) or row is None:
         return None
-    account_id, models = AccountId(row.account_id), tuple(row.models)
-    return ApiKey(row.id, row.user_id, account_id, models, row.expires_at, row.revoked_at)
+    account_id, models, scopes = AccountId(row.account_id), tuple(row.models), frozenset(map(Scope, row.scopes))
+    return ApiKey(row.id, row.user_id, account_id, models, scopes, row.expires_at, row.revoked_at)
+
+
+def rotate(connection: Connection, key_id: str, overlap: timedelta, now: datetime) -> Rotated | NotRotated:
+    """A new key that may do what the old one may, which itself ends after `overlap`, or earlier where it was to.
+
+    The new key lasts as long as the old one was made to last. A key is rotated once: its successor is the next one.
+    """
+    # Locked: of two operators who rotate the same key one is told.
+    old = connection.execute(sa.select(api_keys).where(api_keys.c.id == key_id).with_for_update()).first()
+    if old is None:
+        return NotRotated.UNKNOWN
+    if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+        return NotRotated.ENDED
+    if old.replaced_by is not None:
+        return NotRotated.ROTATED
+    account_id = AccountId(old.account_id)
+    expires_at = None if old.expires_at is None else now + (old.expires_at - old.created_at)
+    new_id, key = create(connection, old.user_id, account_id, old.name, old.models, expires_at, now, old.scopes)
+    ends_at = now + overlap if old.expires_at is None else min(old.expires_at, now + overlap)
+    ending = {"expires_at": ends_at, "replaced_by": new_id}
+    connection.execute(sa.update(api_keys).where(api_keys.c.id == key_id).values(ending))
+    models, scopes = tuple(old.models), tuple(old.scopes)
+    return Rotated(new_id, key, old.user_id, account_id, models, scopes, expires_at, ends_at)
 
 
 def revoke(connection: Connection, key_id: str, now: datetime) -> bool:

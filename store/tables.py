@@ -186,5 +186,9 @@ api_keys = Table(
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment),
     Column("revoked_at", Moment),
+    Column("scopes", Json, nullable=False, server_default='["use","read","manage"]'),
+    Column("replaced_by", Text),
 )
-"""`id` is the visible beginning of the key; the key itself is never stored."""
+"""`id` is the visible beginning of the key; the key itself is never stored. `replaced_by` is the id of the key that a
+rotation has made in its place.
+"""

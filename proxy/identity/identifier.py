@@ -19,10 +19,13 @@ from config.clock import Clock
 from config.settings import FareboxSettings
 from policies.callers import Caller
 from policies.pricing import to_micro
-from policies.refusals import Refusal, unauthorized
-from policies.terms import Credential, UserId
+from policies.refusals import Reason, Refusal, out_of_scope, unauthorized
+from policies.terms import Credential, Scope, UserId
+from proxy.headers import HeaderList
 from proxy.identity import jwt
-from proxy.identity.credentials import Presented, presented
+from proxy.identity.credentials import Credentials, Presented, Shown
+from proxy.identity.failures import Failures
+from proxy.identity.jwt import Issuer
 from store import accounts, api_keys
 from store.accounts import User
 from store.api_keys import ApiKey
@@ -33,7 +36,12 @@ CACHE_SIZE = 50_000
 """Callers remembered at about 1 KiB each."""
 
 CACHE_TIME = timedelta(seconds=5)
-"""How long a caller is remembered; bounds how late a revoked key stops on routes that cost nothing."""
+"""How long the caller of a token is remembered: bounds how late a freeze is seen by routes that cost nothing."""
+
+KEY_CACHE_TIME = timedelta(seconds=1)
+"""How long the caller of an API key is, counted from before it was looked up. Any process may revoke it meanwhile, and
+tells nobody: so a revoked key stops within this everywhere, and at once where the ledger is asked.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +53,48 @@ class _Remembered:
 class Identifier:
     """Identifies callers for one process."""
 
-    def __init__(self, settings: FareboxSettings, store: Store, clock: Clock) -> None:
+    def __init__(self, settings: FareboxSettings, issuers: Sequence[Issuer], store: Store, clock: Clock) -> None:
         self._settings = settings
+        self._issuers = issuers
+        self._credentials = Credentials(settings.identity)
+        self._failures = Failures(settings.identity.failures)
         self._store = store
         self._clock = clock
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
 
-    async def identify(
-        self, authorization: Sequence[str], api_key: Sequence[str], *, fresh: bool = False
-    ) -> Caller | Refusal:
-        """The caller, from all values of `Authorization` and `X-Api-Key`, `fresh` if it must not come from memory.
-
-        Raises StoreUnavailable.
+    async def identify(self, shown: Shown, scope: Scope, *, fresh: bool = False) -> Caller | Refusal:
+        """The caller, from what a request shows, if the credential is for this `scope`; `fresh` if it must not come
+        from memory. Raises StoreUnavailable.
         """
-        credential = presented(authorization, api_key)
+        caller = await self._caller(shown, fresh)
+        return out_of_scope(scope) if isinstance(caller, Caller) and scope not in caller.scopes else caller
+
+    def travelling(self, headers: HeaderList, shown: Shown) -> HeaderList:
+        """Of the headers of a request those that its backend may see."""
+        return self._credentials.travelling(headers, shown)
+
+    async def _caller(self, shown: Shown, fresh: bool) -> Caller | Refusal:
+        credential = self._credentials.find(shown)
         if isinstance(credential, Refusal):
             return credential
         # The digest, not the token: what a memory dump shows should not be usable.
-        digest = hashlib.sha256(credential.text.encode("utf-8", "surrogateescape")).digest()
+        digest = hashlib.sha256(f"{credential.kind}:{credential.text}".encode("utf-8", "surrogateescape")).digest()
         now = self._clock()
         remembered = self._remembered.get(digest)
         if remembered is not None and now < remembered.until and not fresh:
             return remembered.caller
-        found = await self._look_up(credential, now)
+        source = self._failures.source(shown)
+        # Who was known before, even if no longer for certain, need not wait for others at the same address.
+        held_up = remembered is None and self._failures.over_limit(source, now)
+        found = await self._look_up(credential, now, held_up)
+        if found is None:
+            return self._failures.refusal(source, now)
         if isinstance(found, Refusal):
             self._remembered.pop(digest, None)
-            return found
+            if found.reason is not Reason.UNAUTHORIZED:
+                return found
+            self._failures.count(source, now)
+            return self._failures.refusal(source, now) if held_up else found
         caller, until = found
         self._remembered[digest] = _Remembered(caller, until)
         self._remembered.move_to_end(digest)
@@ -85,17 +109,28 @@ class Identifier:
         for key in stale:
             del self._remembered[key]
 
-    async def _look_up(self, credential: Presented, now: datetime) -> tuple[Caller, datetime] | Refusal:
-        if credential.is_api_key:
-            return await self._by_api_key(credential.text, now)
-        claims = jwt.verify(credential.text, self._settings.identity.jwt)
+    async def _look_up(
+        self, credential: Presented, now: datetime, held_up: bool
+    ) -> tuple[Caller, datetime] | Refusal | None:
+        """The caller and until when they are remembered; None for what is not looked at, because it is `held_up`."""
+        if credential.kind is Credential.API_KEY:
+            return None if held_up else await self._by_api_key(credential.text, now)
+        if credential.kind is Credential.TRUSTED_HEADER:
+            return await self._by_name(credential, now)
+        claims = await jwt.verify(credential.text, self._issuers, now, fetch=not held_up)
         if isinstance(claims, Refusal):
             return claims
         user = await self._user(claims.user_id, claims.email)
         if user is None:
-            return unauthorized("User not found", "This user has no account here; ask the operator for one.")
+            return _nobody()
         until = min(now + CACHE_TIME, claims.expires_at or now + CACHE_TIME)
         return Caller(user.user_id, user.account, Credential.JWT, user.email, roles=claims.roles), until
+
+    async def _by_name(self, credential: Presented, now: datetime) -> tuple[Caller, datetime] | Refusal:
+        user = await self._user(credential.text, credential.email)
+        if user is None:
+            return _nobody()
+        return Caller(user.user_id, user.account, credential.kind, user.email), now + CACHE_TIME
 
     async def _by_api_key(self, text: str, now: datetime) -> tuple[Caller, datetime] | Refusal:
         key = await self._store.database.read(api_keys.find, text) if self._settings.identity.api_keys else None
@@ -104,8 +139,10 @@ class Identifier:
         user = await self._store.database.read(accounts.find_user, key.user_id)
         if user is None:
             return unauthorized("User not found")
-        until = min(now + CACHE_TIME, key.expires_at or now + CACHE_TIME)
-        return Caller(UserId(key.user_id), user.account, Credential.API_KEY, user.email, key.key_id, key.models), until
+        caller = Caller(
+            UserId(key.user_id), user.account, Credential.API_KEY, user.email, key.key_id, key.models, scopes=key.scopes
+        )
+        return caller, min(now + KEY_CACHE_TIME, key.expires_at or now + KEY_CACHE_TIME)
 
     async def _user(self, user_id: str, email: str | None) -> User | None:
         user = await self._store.database.read(accounts.find_user, user_id)
@@ -117,6 +154,10 @@ class Identifier:
         welcome = to_micro(self._settings.accounts.welcome_credits)
         user, _ = await ensure_user(self._store, user_id, email, welcome)
         return user
+
+
+def _nobody() -> Refusal:
+    return unauthorized("User not found", "This user has no account here; ask the operator for one.")
 
 
 def _valid(key: ApiKey, now: datetime) -> bool:

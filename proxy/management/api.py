@@ -17,7 +17,9 @@ from pydantic import BaseModel
 from policies.callers import Caller
 from policies.refusals import Reason, Refusal, invalid_request, store_unavailable, unauthorized
 from policies.subscription import NotPossible
+from policies.terms import Scope
 from proxy.errors import Answer, answer_to
+from proxy.identity.credentials import Shown
 from proxy.management.endpoint import ApiRequest, Endpoint
 from proxy.management.endpoints import served
 from proxy.management.requests import MAX_BODY, read_body, read_query, too_large
@@ -68,7 +70,7 @@ class Management:
 
     async def _result(self, found: Found[Endpoint], request: web.BaseRequest, query: Query) -> BaseModel | Refusal:
         endpoint = found.value
-        caller = None if endpoint.public else await self._caller(request)
+        caller = None if endpoint.public else await self._caller(request, endpoint.scope)
         if isinstance(caller, Refusal):
             return caller
         body = await self._body(endpoint, request)
@@ -77,12 +79,10 @@ class Management:
         now = self._services.now()
         return await endpoint.handler(self._services, ApiRequest(caller, found.parameters, query, body, now))
 
-    async def _caller(self, request: web.BaseRequest) -> Caller | Refusal:
+    async def _caller(self, request: web.BaseRequest, scope: Scope) -> Caller | Refusal:
         """Who asks. The gate may remember an account for seconds, because the ledger looks again; here nobody does."""
-        headers = request.headers
-        caller = await self._services.identifier.identify(
-            headers.getall("Authorization", []), headers.getall("X-Api-Key", [])
-        )
+        shown = Shown(request.method, list(request.headers.items()), request.remote)
+        caller = await self._services.identifier.identify(shown, scope)
         if isinstance(caller, Refusal):
             return caller
         account = await self._services.store.database.read(find_account, caller.account.account_id)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from policies.callers import Caller
 from policies.refusals import Reason, Refusal
+from policies.terms import Scope
 from proxy.management.shapes import Body, Query
 from proxy.services import Services
 
@@ -60,6 +61,8 @@ class Endpoint:
     body: type[Body] | None = None
     body_optional: bool = False
     status: int = 200
+    changes: bool = False
+    """Whether it changes something; asking what a change would cost does not."""
     public: bool = False
     """Served to anyone, whatever credential they send."""
     enveloped: bool = True
@@ -71,6 +74,11 @@ class Endpoint:
     def name(self) -> str:
         """As it is written in `management.off`."""
         return f"{self.method} {self.path}"
+
+    @property
+    def scope(self) -> Scope:
+        """What an API key needs for it."""
+        return Scope.MANAGE if self.changes else Scope.READ
 
     @property
     def segments(self) -> tuple[str, ...]:

@@ -74,6 +74,7 @@ def _subscription() -> Iterable[Endpoint]:
         body=SubscribeBody,
         status=201,
         refusals=_CHANGE,
+        changes=True,
     )
     yield Endpoint(
         "POST",
@@ -84,6 +85,7 @@ def _subscription() -> Iterable[Endpoint]:
         body=CancelBody,
         body_optional=True,
         refusals=_CHANGE,
+        changes=True,
     )
     yield Endpoint(
         "POST",
@@ -92,6 +94,7 @@ def _subscription() -> Iterable[Endpoint]:
         "Take back a cancellation, until the subscription has ended",
         Resumed,
         refusals=(Reason.ACCOUNT_FROZEN, Reason.CONFLICT),
+        changes=True,
     )
     yield Endpoint(
         "POST",
@@ -110,6 +113,7 @@ def _subscription() -> Iterable[Endpoint]:
         PlanChanged,
         body=ChangePlanBody,
         refusals=_CHANGE,
+        changes=True,
     )
     yield Endpoint(
         "GET", "/subscription/payments", list_payments, "What was paid for subscriptions", PaymentList, query=Page
@@ -185,6 +189,7 @@ def _documented_aliases() -> Iterable[Endpoint]:
         body=CancelBody,
         body_optional=True,
         refusals=_CHANGE,
+        changes=True,
     )
     yield Endpoint("GET", "/quotas/usage", quota_usage, "Quota used on one day", QuotaUsage, query=Period)
     yield Endpoint(

@@ -18,6 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json
 
 from config.settings import Management as Settings
 from policies.refusals import Reason, Refusal
+from policies.terms import Scope
 from proxy.errors import STATUS
 from proxy.management.endpoint import ApiRequest, Endpoint
 from proxy.management.examples import EXAMPLES
@@ -30,6 +31,8 @@ DOCUMENT = "/openapi.json"
 _MEANINGS = {
     Reason.INVALID_REQUEST: "The request is malformed; `field` names the part that is.",
     Reason.UNAUTHORIZED: "No credential, or one that is not valid.",
+    Reason.FORBIDDEN: "The API key is not for this, or a page of another site asks for it.",
+    Reason.RATE_LIMITED: "Too many credentials from this address have failed.",
     Reason.ACCOUNT_FROZEN: "The account is frozen; it may look and not change.",
     Reason.MODEL_DENIED: "There is no such model.",
     Reason.NOT_FOUND: "There is no such plan, or no subscription to change.",
@@ -38,22 +41,28 @@ _MEANINGS = {
     Reason.STORE_UNAVAILABLE: "The store cannot answer; nothing has changed.",
 }
 
+_ANY_CALLER = (Reason.FORBIDDEN, Reason.RATE_LIMITED, Reason.IDENTITY_UNAVAILABLE)
+"""For what else a caller may be refused anywhere: further codes of a status that is described already."""
+
 _HEADERS = {
     "X-Request-Id": {"description": "Names the request in logs.", "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "RFC 9110, 11.6.1.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}},
 }
-_HEADERS_OF = {401: "WWW-Authenticate", 503: "Retry-After"}
+_HEADERS_OF = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 
 _ERROR_FIELDS: Json = {
     "code": {"type": "string", "enum": [str(reason) for reason in Reason]},
     "request_id": {"type": "string"},
     "hint": {"type": "string", "description": "What would change it."},
     "field": {"type": "string", "description": "The field, parameter or header that is wrong."},
+    "scope": {"type": "string", "description": "What the API key lacks.", "enum": [str(scope) for scope in Scope]},
     "reason": {"type": "string"},
     "expected": {"type": "integer", "description": "The amount that was expected, in minor units."},
     "amount": {"type": "integer", "description": "The amount that would be due."},
     "currency": {"type": "string"},
+    "message": {"type": "string"},
+    "retryAfter": {"type": "integer", "description": "Seconds."},
     "modelKey": {"type": "string"},
     "rule": {"type": ["string", "null"]},
 }
@@ -208,6 +217,8 @@ def reasons(endpoint: Endpoint) -> Iterable[Reason]:
     yield Reason.INVALID_REQUEST
     if not endpoint.public:
         yield Reason.UNAUTHORIZED
+        described = {STATUS[reason] for reason in (*endpoint.refusals, Reason.STORE_UNAVAILABLE)}
+        yield from (reason for reason in _ANY_CALLER if STATUS[reason] not in described)
     yield from endpoint.refusals
     if endpoint.body is not None:
         yield Reason.TOO_LARGE
@@ -215,7 +226,8 @@ def reasons(endpoint: Endpoint) -> Iterable[Reason]:
 
 
 def _failure(reason: Reason) -> Json:
-    coded = {"properties": {"code": {"const": str(reason)}}}
+    also = [other for other in _ANY_CALLER if STATUS[other] == STATUS[reason] and other is not reason]
+    coded = {"properties": {"code": {"enum": [str(reason), *map(str, also)]}}}
     plain = {"allOf": [_reference("Error"), coded]}
     enveloped = {"allOf": [_reference("EnvelopedError"), {"properties": {"error": coded}}]}
     meaning, status = _MEANINGS[reason], STATUS[reason]

@@ -91,7 +91,7 @@ def _printable(text: str) -> str:
     return text
 
 
-def _one_or_many(value: object) -> object:
+def one_or_many(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
 
 
@@ -99,8 +99,8 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterVali
 """Of an account, a user, a model, a plan: what fits into a line."""
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(_printable)]
 Tag = Annotated[str, StringConstraints(pattern=r"^[\w.:@/-]{1,100}$")]
-Tags = Annotated[list[Tag], BeforeValidator(_one_or_many), Field(min_length=1, max_length=50)]
-Patterns = Annotated[list[Pattern], BeforeValidator(_one_or_many), Field(max_length=100)]
+Tags = Annotated[list[Tag], BeforeValidator(one_or_many), Field(min_length=1, max_length=50)]
+Patterns = Annotated[list[Pattern], BeforeValidator(one_or_many), Field(max_length=100)]
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
 Priority = Annotated[int, Field(ge=0, le=1000)]
 Cursor = Annotated[int, Field(ge=0, lt=2**63)]
@@ -125,7 +125,7 @@ def _unit(value: object) -> str:
     return value
 
 
-UnitTexts = Annotated[list[Annotated[str, BeforeValidator(_unit)]], BeforeValidator(_one_or_many), Field(max_length=20)]
+UnitTexts = Annotated[list[Annotated[str, BeforeValidator(_unit)]], BeforeValidator(one_or_many), Field(max_length=20)]
 
 
 def units_of(texts: list[str]) -> dict[str, Decimal]:

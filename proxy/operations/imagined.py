@@ -27,7 +27,7 @@ class CaseCaller(Section):
     user: Name = Field(default="someone", examples=["user-1001"])
     """The user id."""
     credential: Annotated[Credential, Field(strict=False)] = Field(default=Credential.JWT, examples=["api_key"])
-    """`jwt` or `api_key`."""
+    """`jwt`, `api_key` or `trusted_header`."""
     models: Patterns = Field(default=[], examples=["video-generator:*"])
     """The patterns that the API key is limited to."""
     frozen: bool = Field(default=False, examples=[True])

@@ -21,6 +21,7 @@ from policies.evaluate import Allow
 from policies.rulebook import Rulebook
 from policies.terms import HoldId
 from proxy.headers import HeaderList
+from proxy.identity.credentials import Shown
 from proxy.limiting import Pass
 from proxy.paths import Target
 from proxy.pipeline.multipart import MultipartReader
@@ -47,6 +48,11 @@ class Incoming(NamedTuple):
     received_at: datetime
     websocket: bool = False
     """Whether it asks to become a WebSocket."""
+
+    @property
+    def shown(self) -> Shown:
+        """What it shows of its sender."""
+        return Shown(self.method, self.headers, self.request.remote)
 
     def values(self, name: str) -> list[str]:
         """All values of a header, in order."""

@@ -11,6 +11,8 @@ from policies.refusals import Reason, Refusal, invalid_request
 from policies.terms import HoldId
 from proxy.errors import METHODS
 from proxy.headers import HeaderList, end_to_end
+from proxy.identity.credentials import Shown
+from proxy.identity.identifier import Identifier
 from proxy.paths import parse_target
 from proxy.pipeline.exchange import Incoming
 from proxy.websocket import handshake
@@ -20,7 +22,7 @@ _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+")
 """The characters of an authority without a user (RFC 3986 §3.2); that it names a backend's host is the backend's."""
 
 
-def receive(request: web.BaseRequest, request_id: HoldId, now: datetime) -> Incoming | Refusal:
+def receive(request: web.BaseRequest, request_id: HoldId, now: datetime, identifier: Identifier) -> Incoming | Refusal:
     """The request with its one reading."""
     headers = _headers(request)
     if isinstance(headers, Refusal):
@@ -31,7 +33,8 @@ def receive(request: web.BaseRequest, request_id: HoldId, now: datetime) -> Inco
     target = parse_target(request.raw_path)
     if isinstance(target, Refusal):
         return target
-    text, travelling = id_text(request_id), end_to_end(headers)
+    shown = Shown(request.method, headers, request.remote)
+    text, travelling = id_text(request_id), identifier.travelling(end_to_end(headers), shown)
     # Few requests nominate anything, and only those can ask for a WebSocket.
     current = request.version == HttpVersion11
     websocket = current and "Upgrade" in request.headers and handshake.asks(request.method, headers)

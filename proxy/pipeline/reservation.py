@@ -24,7 +24,7 @@ from policies.refusals import (
     store_unavailable,
 )
 from policies.rulebook import Rulebook
-from policies.terms import OnDeadline, OnLate, Overrun
+from policies.terms import OnDeadline, OnLate, Overrun, Scope
 from proxy.limiting import Pass
 from proxy.pipeline.exchange import Admitted, Asked, Held, Incoming
 from proxy.services import Services
@@ -38,8 +38,7 @@ ATTEMPTS = 3
 
 async def identify(incoming: Incoming, services: Services, *, fresh: bool = False) -> Caller | Refusal:
     """Who calls, and not whether they may."""
-    credentials = incoming.values("authorization"), incoming.values("x-api-key")
-    return await services.identifier.identify(*credentials, fresh=fresh)
+    return await services.identifier.identify(incoming.shown, Scope.USE, fresh=fresh)
 
 
 Reserving = Callable[[Asked, Caller | Refusal], Awaitable[Held | Refusal]]

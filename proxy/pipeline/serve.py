@@ -75,7 +75,7 @@ class Pipeline:
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to a request. Refusals and faults become answers here; only a cancellation is raised."""
         request_id = self._services.store.ids.next()
-        incoming = receive(request, request_id, self._services.now())
+        incoming = receive(request, request_id, self._services.now(), self._services.identifier)
         if isinstance(incoming, Incoming):
             endpoint = self._management.find(incoming.method, incoming.target)
             if endpoint is not None:

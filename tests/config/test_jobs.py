@@ -9,8 +9,9 @@ import pytest
 from config.findings import InvalidDocument
 from config.settings import load_settings
 
+APP = 'name: app, algorithms: [HS256], secret: "${SECRET}"'
 BEFORE = """
-identity: {jwt: [{name: app, algorithms: [HS256], secret: "${SECRET}"}]}
+identity: {jwt: [{%s}]}
 upstreams: {up: {url: "http://127.0.0.1:3000"}}
 """
 
@@ -18,8 +19,10 @@ JOB = "id: {json: /id}, deadline: 1h"
 POLL = "of: start, status: {json: /status}, completed: done"
 
 
-def _findings(tmp_path: Path, job: str, poll: str, match: str = "GET /jobs/{id}", more: str = "") -> list[str]:
-    text = f"""{BEFORE}{more}
+def _findings(
+    tmp_path: Path, job: str, poll: str, match: str = "GET /jobs/{id}", more: str = "", issuer: str = APP
+) -> list[str]:
+    text = f"""{BEFORE % issuer}{more}
 routes:
   - {{id: start, match: POST /jobs, upstream: up, app: a, model: {{const: m}}, job: {{{job}}}}}
   - {{id: job, match: "{match}", upstream: up, access: account, poll: {{{poll}}}}}
@@ -83,6 +86,18 @@ def test_what_cannot_be_asked_is_a_finding(tmp_path: Path, job: str, match: str,
     """At its place, before anything is served: a job that nobody can ask for would be found out by its user."""
     (finding,) = _findings(tmp_path, job, f"{POLL}, id: {{path: id}}", match)
     assert found in finding
+
+
+@pytest.mark.parametrize(
+    "more", ["public_keys: [a.pem]", 'jwks_url: "https://id/"', 'secret: "${SECRET}", user_prefix: "p:"']
+)
+def test_an_issuer_that_cannot_be_spoken_for_is_a_finding(tmp_path: Path, more: str) -> None:
+    """Nobody but an issuer itself has its private key, and no backend knows users by a prefix of ours."""
+    algorithm = "HS256" if "secret" in more else "ES256"
+    issuer = f"name: idp, algorithms: [{algorithm}], {more}"
+    job, poll = f"{JOB}, watch: {{route: job, issuer: idp}}", f"{POLL}, id: {{path: id}}"
+    (finding,) = _findings(tmp_path, job, poll, issuer=issuer)
+    assert finding.startswith("6:unusable-issuer: the issuer 'idp' needs a `secret`")
 
 
 @pytest.mark.parametrize(

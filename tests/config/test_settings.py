@@ -397,14 +397,11 @@ def test_polls_make_sense(tmp_path: Path, poll: str, message: str) -> None:
 # The contract.
 
 
-def test_what_is_not_built_yet_is_an_unknown_key(tmp_path: Path) -> None:
+def test_what_is_not_built_is_an_unknown_key(tmp_path: Path) -> None:
     """Nobody believes to be protected by a setting that nothing reads."""
-    text = BASE.replace("user: userId}", 'user: sub, jwks_url: "https://id.example.com/jwks.json"}').replace(
-        "identity:\n", "identity:\n  trusted_header: {name: X-User-Id, peers: [127.0.0.1/32]}\n"
-    )
+    text = BASE.replace("identity:\n", "identity:\n  client_certificates: {ca: ca.pem}\n")
     assert [found.split("; ")[0] for found in told(refused(tmp_path, text))] == [
-        "2:3: unknown-key: unknown key 'trusted_header'",
-        "4:99: unknown-key: unknown key 'jwks_url'",
+        "2:3: unknown-key: unknown key 'client_certificates'",
     ]
 
 
@@ -418,7 +415,10 @@ policies: policies/                              # folder, watched
 identity:
   jwt:
     - {name: app, algorithms: [HS256], secret: "${JWT_SECRET}", user: userId, email: email}
+    - {name: idp, algorithms: [RS256, ES256], jwks_url: "https://id.example.com/jwks.json", issuer: "https://id.example.com/",
+       audience: app, user: sub}
   api_keys: true
+  trusted_header: {name: X-User-Id, peers: [127.0.0.1/32]}
   unknown_users: create                          # payg account with the welcome credits; or refuse
 upstreams:
   lumiku: {url: "http://127.0.0.1:3000", connect_timeout: 5s, response_timeout: 300s}

@@ -19,7 +19,12 @@ from tests.docs.pages import DOCS
 GENERATE = generator()
 SECTIONS = GENERATE.sections()
 COMMANDS = dict(GENERATE.commands())
-ENVIRONMENT = {"FAREBOX_ADMIN_TOKEN": "an operator's token", "JWT_SECRET": "x" * 32, "BACKEND_KEY": "a key"}
+ENVIRONMENT = {
+    "FAREBOX_ADMIN_TOKEN": "an operator's token",
+    "JWT_SECRET": "x" * 32,
+    "PROXY_SECRET": "y" * 32,
+    "BACKEND_KEY": "a key",
+}
 ENVIRONMENT["CALLBACK_SECRET"] = "y" * 32
 
 

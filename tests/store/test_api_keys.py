@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import hmac
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import Connection, event
 
 from store import accounts, api_keys
 from store.accounts import User
@@ -91,3 +95,70 @@ async def test_the_list_of_keys_has_no_hashes(till: Till, user: User) -> None:
     (row,) = await till.database.read(api_keys.page, other.account.account_id)
     assert row["user_id"] == "u2"
     assert "sha256" not in row
+
+
+@pytest.mark.parametrize("spoilt", ["sha256", "id"])
+async def test_k01_unknown_and_wrong_are_the_same_work(till: Till, user: User, spoilt: str) -> None:
+    """One row asked for by the visible beginning, one comparison of hashes in constant time, and nothing found."""
+    _, key = await _create(till, user)
+    wrong = key[:12] + "A" * 35 if spoilt == "sha256" else "fbx_nobodys_" + key[12:]
+    compared: list[tuple[str, str]] = []
+
+    def compare(one: str, other: str) -> bool:
+        compared.append((one, other))
+        return hmac.compare_digest(one, other)
+
+    statements: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("store.api_keys.hmac", SimpleNamespace(compare_digest=compare))
+
+        def find(connection: Connection) -> api_keys.ApiKey | None:
+            event.listen(connection, "before_cursor_execute", lambda *given: statements.append(given[2]))
+            return api_keys.find(connection, wrong)
+
+        assert await till.database.read(find) is None
+    assert len([statement for statement in statements if statement != "BEGIN"]) == len(compared) == 1
+    assert {len(text) for pair in compared for text in pair} == {64}
+
+
+async def test_a_rotated_key_has_a_successor_that_may_do_the_same(till: Till, user: User) -> None:
+    """Both work until the overlap is over; the new one lasts as long as the old one was made to last."""
+    key_id, key = await _create(till, user)
+    later = NOON + timedelta(hours=6)
+    done = await till.database.write(api_keys.rotate, key_id, timedelta(hours=2), later)
+    assert isinstance(done, api_keys.Rotated)
+    old, new = [await till.database.read(api_keys.find, text) for text in (key, done.key)]
+    assert old is not None
+    assert new is not None
+    assert (old.expires_at, new.expires_at) == (later + timedelta(hours=2), later + timedelta(days=1))
+    assert (new.user_id, new.account_id, new.models, new.scopes) == ("u1", old.account_id, old.models, old.scopes)
+    rows = {row["id"]: row["replaced_by"] for row in await till.database.read(api_keys.page, None)}
+    assert rows == {key_id: done.key_id, done.key_id: None}
+
+
+async def test_a_rotation_prolongs_no_key(till: Till, user: User) -> None:
+    """An old key that ends before the overlap does ends as it was to."""
+    key_id, _ = await _create(till, user)
+    done = await till.database.write(api_keys.rotate, key_id, timedelta(days=7), NOON)
+    assert isinstance(done, api_keys.Rotated)
+    assert done.old_ends_at == NOON + timedelta(days=1)
+
+
+async def test_a_key_is_rotated_once(till: Till, user: User) -> None:
+    """Two operators at the same moment make one successor; an ended key and an unknown one get none."""
+    # Connections that are open already, or the first operator would have finished before the others have begun.
+    await asyncio.gather(*(till.database.write(api_keys.page, None) for _ in range(4)))
+    for _ in range(10):
+        key_id, _ = await _create(till, user)
+        rotating = (till.database.write(api_keys.rotate, key_id, timedelta(hours=1), NOON) for _ in range(4))
+        outcomes = await asyncio.gather(*rotating)
+        assert sum(isinstance(outcome, api_keys.Rotated) for outcome in outcomes) == 1
+        assert outcomes.count(api_keys.NotRotated.ROTATED) == 3
+    revoked, _ = await _create(till, user)
+    await till.database.write(api_keys.revoke, revoked, NOON)
+    for ended, now in ((revoked, NOON), (key_id, NOON + timedelta(hours=1))):
+        outcome = await till.database.write(api_keys.rotate, ended, timedelta(hours=1), now)
+        assert outcome is api_keys.NotRotated.ENDED
+    unknown = await till.database.write(api_keys.rotate, "fbx_nothing", timedelta(hours=1), NOON)
+    assert unknown is api_keys.NotRotated.UNKNOWN
+    assert len(await till.database.read(api_keys.page, None)) == 21

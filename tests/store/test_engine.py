@@ -105,7 +105,8 @@ async def test_a_row_that_is_there_already_is_told_apart(database: Database) -> 
     [
         "INSERT INTO counters (name, value) VALUES ('n', NULL)",
         "INSERT INTO users (id, account_id, created_at) VALUES ('u', 1000000000, 0)",
-        "INSERT INTO models VALUES ('a:b', 'a', '', '', '', '', TRUE, TRUE, -1, '', 1, 1, 0, '')",
+        "INSERT INTO credit_grants (id, account_id, key, source, amount, unspent, spent, priority, effective_at,"
+        " description, created_at) VALUES (1, 1, 'key', 'bonus', 1, 2, FALSE, 1, 0, '', 0)",
     ],
 )
 async def test_a_row_that_breaks_a_rule_is_a_mistake(database: Database, statement: str) -> None:

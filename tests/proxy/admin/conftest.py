@@ -55,7 +55,7 @@ async def admin(seeded_url: str, tmp_path: Path, aiohttp_client: AiohttpClient) 
     async with open_store(seeded_url, clock) as store:
         for_sale = await store.database.read(catalogue.load)
         rulebooks = Rulebooks(settings.policies_folder, for_sale, clock())
-        services = Services(settings, store, rulebooks, Identifier(settings.values, store, clock), clock)
+        services = Services(settings, store, rulebooks, Identifier(settings.values, [], store, clock), clock)
         metrics = Metrics(CollectorRegistry())
         client = await aiohttp_client(build_admin(services, metrics))
         yield Admin(client, services, metrics, policy)

@@ -24,6 +24,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "credits history": ["ana"],
     "keys create": ["ana"],
     "keys list": [],
+    "keys rotate": ["fbx_unknown"],
     "keys revoke": ["fbx_unknown"],
     "subscriptions show": ["ana"],
     "subscriptions subscribe": ["ana", "free-forever"],

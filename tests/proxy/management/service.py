@@ -28,6 +28,8 @@ from policies.subscription import Event, Subscription
 from policies.subscription_acts import cancel
 from policies.terms import AccountId, Credential, OnDeadline, Plan
 from proxy.identity.identifier import Identifier
+from proxy.identity.jwt import Fixed, Issuer
+from proxy.identity.keys import static_keys
 from proxy.management.api import Management
 from proxy.paths import parse_target
 from proxy.rulebooks import Rulebooks
@@ -285,8 +287,9 @@ async def running(
     loaded = load_settings(folder / "farebox.yaml", {})
     async with open_store(database_url, clock, migrate_embedded=False) as store:
         await store.database.write(furnish, clock())
+        issuers = [Issuer(issuer, Fixed(static_keys(issuer, folder))) for issuer in loaded.values.identity.jwt]
         rulebooks = Rulebooks(policies, await store.database.read(catalogue.load), clock())
-        services = Services(loaded, store, rulebooks, Identifier(loaded.values, store, clock), clock)
+        services = Services(loaded, store, rulebooks, Identifier(loaded.values, issuers, store, clock), clock)
         server = RawTestServer(_handler(Management(services)))
         # As the proxy's listener does, which passes compressed bodies on as they are.
         await server.start_server(auto_decompress=False)

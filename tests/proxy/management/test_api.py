@@ -47,6 +47,22 @@ async def test_an_api_key_is_as_good_as_a_token(service: Service) -> None:
         assert balance["balance"] == 95
 
 
+async def test_an_api_key_is_for_its_scopes(service: Service) -> None:
+    """One that may read looks at everything, asks for prices, and changes nothing; one for routes does neither."""
+    user, write = await service.user(), service.services.store.database.write
+    details = user.user_id, user.account.account_id, "CI", [], None, service.now()
+    _, reading = await write(api_keys.create, *details, ["read"])
+    _, using = await write(api_keys.create, *details, ["use"])
+    headers, body = {"X-Api-Key": reading}, b'{"planId": "pro"}'
+    await service.ask("GET", "/credits/balance", user=None, status=200, headers=headers)
+    await service.ask("POST", "/quote", user=None, status=200, headers=headers, raw=b'{"modelKey": "video:alpha"}')
+    for path, raw in (("/subscription/subscribe", body), ("/subscription/cancel", b""), ("/subscription/resume", b"")):
+        answer = await service.ask("POST", path, user=None, status=403, headers=headers, raw=raw)
+        assert (answer["code"], answer["scope"]) == ("forbidden", "manage")
+    answer = await service.ask("GET", "/credits/balance", user=None, status=403, headers={"X-Api-Key": using})
+    assert (answer["code"], answer["scope"]) == ("forbidden", "read")
+
+
 async def test_another_accounts_data_never_appears(service: Service) -> None:
     """Whatever one user does, no answer to another changes by a byte."""
     paths = ["/subscription/status", "/quota/status", "/quota/history", "/credits/balance", "/credits/history"]

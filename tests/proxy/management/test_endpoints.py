@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from config.settings import Management as Settings
+from policies.terms import Scope
 from proxy.errors import STATUS
 from proxy.management.endpoints import all_endpoints, problems_of, served
 from proxy.management.openapi import reasons
@@ -136,3 +137,11 @@ def test_a_mistake_in_what_is_switched_off_is_found() -> None:
     problems = problems_of(["GET /credit/balance", "get /apps", "nonsense"])
     assert len(problems) == 3
     assert "did you mean 'GET /credits/balance'?" in problems[0]
+
+
+def test_what_changes_something_needs_the_scope_to_manage() -> None:
+    """Every POST, but for those that only ask; and nothing else."""
+    asking = {"/subscription/preview-change", "/quote", "/quotas/check"}
+    for endpoint in all_endpoints():
+        is_change = endpoint.method == "POST" and endpoint.path not in asking
+        assert endpoint.scope is (Scope.MANAGE if is_change else Scope.READ), endpoint.name

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from policies.refusals import Refusal, iso
+from policies.terms import Scope
+from proxy.identity.credentials import Shown
 from tests.proxy.management.conftest import Start
 from tests.proxy.management.service import NOW, MovableClock, Service, token
 
@@ -65,10 +67,10 @@ async def test_nothing_that_is_shown_is_remembered(service: Service) -> None:
 
 async def test_the_gate_forgets_a_caller_who_has_subscribed(service: Service) -> None:
     """Their next request is decided with the new plan, without a stale decision first."""
-    headers = [f"Bearer {token('ana')}"]
-    before = await service.services.identifier.identify(headers, [])
+    shown = Shown("GET", [("Authorization", f"Bearer {token('ana')}")], None)
+    before = await service.services.identifier.identify(shown, Scope.READ)
     await service.post("/subscription/subscribe", {"planId": "free"}, status=201)
-    after = await service.services.identifier.identify(headers, [])
+    after = await service.services.identifier.identify(shown, Scope.READ)
     assert not isinstance(before, Refusal)
     assert not isinstance(after, Refusal)
     assert after.account.revision > before.account.revision

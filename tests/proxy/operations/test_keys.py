@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -72,3 +73,34 @@ async def test_keys_of_one_account_are_listed_alone(counter: Counter, ana: str) 
     await counter.do("keys create", user=ana)
     await counter.do("keys create", user="budi")
     assert [row["user"] for row in (await counter.do("keys list", account="budi"))["keys"]] == ["budi"]
+
+
+async def test_a_rotation_has_an_overlap(counter: Counter, ana: str) -> None:
+    """The successor is shown once, and the old key is valid until its end, which is told."""
+    old = await counter.do("keys create", user=ana, name="ci", scopes=["use"], models=["chat:*"])
+    new = await counter.do("keys rotate", id=old["id"], overlap="2h")
+    assert (new["replaces"], new["models"], new["scopes"]) == (old["id"], ["chat:*"], ["use"])
+    rows = {row["id"]: row for row in (await counter.do("keys list"))["keys"]}
+    assert (rows[old["id"]]["state"], rows[old["id"]]["replaced_by"]) == ("valid", new["id"])
+    assert rows[old["id"]]["expires_at"] == new["old_ends_at"]
+    assert new["key"] not in json.dumps(rows)
+    counter.clock.now += timedelta(hours=2)
+    states = {row["id"]: row["state"] for row in (await counter.do("keys list"))["keys"]}
+    assert states == {old["id"]: "expired", new["id"]: "valid"}
+
+
+async def test_what_cannot_be_rotated_is_told(counter: Counter, ana: str) -> None:
+    """An unknown key, one that has ended, one that has a successor, an overlap that is none."""
+    old = await counter.do("keys create", user=ana)
+    await counter.refused("keys rotate", Reason.INVALID_REQUEST, id=old["id"], overlap="soon")
+    await counter.refused("keys rotate", Reason.NOT_FOUND, id="fbx_nothing")
+    new = await counter.do("keys rotate", id=old["id"])
+    await counter.refused("keys rotate", Reason.CONFLICT, id=old["id"])
+    await counter.do("keys revoke", id=new["id"])
+    await counter.refused("keys rotate", Reason.CONFLICT, id=new["id"])
+
+
+@pytest.mark.parametrize("scopes", [[], ["all"], ["use", "USE"], [""]])
+async def test_scopes_are_those_that_there_are(counter: Counter, ana: str, scopes: list[str]) -> None:
+    """A key for nothing, or for what nobody knows, is not made."""
+    await counter.refused("keys create", Reason.INVALID_REQUEST, user=ana, scopes=scopes)

@@ -1,0 +1,90 @@
+"""Failed credentials, counted by where they come from: who tries many is slowed down, and nobody else is.
+
+Never counted by user, key or account: then anybody could lock anybody out. A source over its limit is still let in
+with a credential that is good: tokens are verified without asking anybody, and a key that has worked before is looked
+up. What it cannot do any more is make Farebox ask its database, or an issuer, for credentials that are made up.
+
+One moment is kept for each source (a leaky bucket): the time at which all its failures will be forgotten.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from datetime import datetime
+from ipaddress import ip_address
+
+from config.identity import Failures as Settings
+from policies.refusals import Reason, Refusal
+from proxy.identity.credentials import Shown, is_in
+
+MAX_SOURCES = 10_000
+"""Of the last failures, at about 200 bytes each: an attacker with more addresses than that has no need to hurry."""
+
+UNKNOWN = "unknown"
+"""The source of a connection without an address."""
+
+
+class Failures:
+    """The failures of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._each = settings.per / settings.limit
+        self._forgotten_at: OrderedDict[str, datetime] = OrderedDict()
+
+    def source(self, shown: Shown) -> str:
+        """Where a request comes from: its peer, or what the proxies of the settings say in `X-Forwarded-For`.
+
+        Read from the right, since everything left of the last trusted word was written by whoever came first.
+        """
+        at = shown.peer or UNKNOWN
+        if is_in(at, self._settings.proxies):
+            said = [part.strip() for value in shown.values("x-forwarded-for") for part in value.split(",")]
+            while said and is_in(at, self._settings.proxies):
+                at = _without_port(said.pop())
+        return _network(at)
+
+    def over_limit(self, source: str, now: datetime) -> bool:
+        """Whether so many have failed that `limit` in `per` are exceeded."""
+        return self._waits_until(source, now) > now
+
+    def count(self, source: str, now: datetime) -> None:
+        """One more has failed."""
+        last = self._forgotten_at.get(source, now)
+        # A clock that was set back must not slow anybody down for as long as it was wrong.
+        last = min(max(last, now), now + self._settings.per)
+        self._forgotten_at[source] = last + self._each
+        self._forgotten_at.move_to_end(source)
+        if len(self._forgotten_at) > MAX_SOURCES:
+            self._forgotten_at.popitem(last=False)
+
+    def refusal(self, source: str, now: datetime) -> Refusal:
+        """What a credential gets that fails, or is not looked at, while its source is over the limit."""
+        wait_s = max(math.ceil((self._waits_until(source, now) - now).total_seconds()), 1)
+        told = {"message": "Too many credentials from this address have failed", "retryAfter": wait_s}
+        hint = f"Send a valid credential in {wait_s} s."
+        return Refusal(Reason.RATE_LIMITED, "Rate limit exceeded", hint, told, retry_after_s=wait_s)
+
+    def _waits_until(self, source: str, now: datetime) -> datetime:
+        forgotten_at = min(self._forgotten_at.get(source, now), now + self._settings.per + self._each)
+        return forgotten_at - self._settings.per
+
+
+def _network(address: str) -> str:
+    """An IPv6 address stands for its /64, of which every customer has at least one (RFC 6177)."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return UNKNOWN
+    if parsed.version == 4:
+        return str(parsed)
+    mapped = parsed.ipv4_mapped
+    return str(mapped) if mapped is not None else parsed.exploded[:19] + "::/64"
+
+
+def _without_port(text: str) -> str:
+    """The address in `192.0.2.1:80` or `[2001:db8::1]:80`, as some proxies write it."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text
