@@ -121,6 +121,23 @@ async def test_a_price_is_that_of_the_model_that_arrives(wire: Wire) -> None:
     assert (await wire.ask("POST /buy", body=order("dear"), user="ann")).values(b"x-farebox-charged") == [b"10"]
 
 
+async def test_a_model_is_named_in_one_place(wire: Wire) -> None:
+    """M06: where the route says; what stands elsewhere decides nothing, and the backend is told what was judged."""
+    answer = await wire.ask("POST /buy?model=dear", "X-Model: dear", body=order("cheap", Model2="dear"), user="ann")
+    cheap = await wire.ask("POST /buy", body=order("cheap"), user="ann")
+    assert answer.values(b"x-farebox-charged") == cheap.values(b"x-farebox-charged")
+    assert [arrived.values(b"x-farebox-model") for arrived in wire.backend.requests] == [[b"shop:cheap"]] * 2
+
+
+@pytest.mark.parametrize("name", ["Cheap", "cheap ", " cheap", "cheap-2026", "shop/cheap", "other:cheap", "che\u200bap"])
+async def test_a_model_has_one_name(wire: Wire, name: str) -> None:
+    """M09: what a backend might take for a cheap model, or for another one, is none that can be bought."""
+    answer = await wire.ask("POST /buy", body=order(name), user="ann")
+    assert (answer.status, code(answer.body)) in [(400, "invalid_request"), (403, "model_denied")]
+    assert not wire.backend.requests
+    assert await wire.spent() == 0
+
+
 async def test_two_credentials_are_none(wire: Wire) -> None:
     """K02: the backend might follow the one that Farebox does not."""
     for extra in (wire.bearer("bob"), "X-Api-Key: fbx_x", "authorization: Basic abc", "Authorization: "):
