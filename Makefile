@@ -17,8 +17,9 @@ help: ## List the commands
 run: .venv/installed ## Set up, then start the demo: backend, proxy, scheduler, users, and lines to try
 	$(BIN)/farebox demo
 
+# In their order: xdist would begin with the files of many tests, and end with those whose few tests wait for processes.
 test: .venv/installed ## Set up, then run every test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # The same seed makes the same plan; without one, another every time. OPTIONS: --json, --keep, --page docs/chaos.md.
 KILLS ?= 60
