@@ -129,7 +129,9 @@ async def test_a_model_is_named_in_one_place(wire: Wire) -> None:
     assert [arrived.values(b"x-farebox-model") for arrived in wire.backend.requests] == [[b"shop:cheap"]] * 2
 
 
-@pytest.mark.parametrize("name", ["Cheap", "cheap ", " cheap", "cheap-2026", "shop/cheap", "other:cheap", "che\u200bap"])
+@pytest.mark.parametrize(
+    "name", ["Cheap", "cheap ", " cheap", "cheap-2026", "shop/cheap", "other:cheap", "che\u200bap"]
+)
 async def test_a_model_has_one_name(wire: Wire, name: str) -> None:
     """M09: what a backend might take for a cheap model, or for another one, is none that can be bought."""
     answer = await wire.ask("POST /buy", body=order(name), user="ann")
