@@ -54,6 +54,7 @@ class Candidate:
         try:
             other = evaluate(caller, ask, self.rulebook, now)
         except Exception:
+            # It is only asked what it would say: nobody's request fails by it.
             log.exception("the candidate policy could not be evaluated")
             return None
         told = difference(live, other)

@@ -166,6 +166,7 @@ class DecisionLog:
                 self._metrics.decision_dropped(len(rows))
                 log.warning("%d decisions were not written down: %s", len(rows), error)
             except Exception:
+                # A fault in some rows must not end the writing of all that come after them.
                 self._metrics.decision_dropped(len(rows))
                 log.exception("%d decisions could not be written down", len(rows))
             if self._file is not None:

@@ -103,7 +103,7 @@ class Writing:
         self._kinds = tuple(column.type.compile(_POSTGRESQL) for column in columns)
         self._text = text
         # PostgreSQL keeps the plan that it made for a table when that was empty: to read all of it. Not with this.
-        self._among = "" if key is None else f" AND {key} = ANY($1::{self._kinds[0]}[])"
+        self._for_arrays = text if key is None else f"{text} AND {key} = ANY($1::{self._kinds[0]}[])"
 
     def run(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
         """All rows, or nothing when there are none."""
@@ -114,7 +114,7 @@ class Writing:
                 values = tuple(chain.from_iterable(rows[start : start + size]))
                 _on_driver(connection, _with_values(self._text, len(self._kinds), size), values)
         else:
-            text = _with_arrays(self._text + self._among, self._kinds)
+            text = _with_arrays(self._for_arrays, self._kinds)
             connection.exec_driver_sql(text, tuple(map(list, zip(*rows, strict=True))))
 
 

@@ -29,6 +29,8 @@ def written(path: Path, *, replace: bool) -> Iterator[Path]:
 
 
 def _refuse(path: Path, replace: bool) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}; make it, or name another one")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it")
     if path.exists() and not replace:

@@ -38,3 +38,9 @@ def test_a_file_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="there is a file"), written(path, replace=False):
         path.write_text("the other's")
     assert (_names(tmp_path), path.read_text()) == (["a"], "the other's")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """Before anything is copied, and not by the name of a file that nobody has asked for."""
+    with pytest.raises(FileNotFoundError, match="there is no folder"), written(tmp_path / "b/a", replace=True):
+        pass

@@ -94,7 +94,7 @@ def test_a_period_is_cut_out(books: Console) -> None:
         (["usage", "--format", "hledger"], 2, "A journal is made of entries"),
         (["--account", "nobody"], 1, "There is no account 'nobody'"),
         (["--output", "."], 1, ". is a folder; name a file in it"),
-        (["--output", "/nowhere/at/all.csv"], 1, "No such file or directory"),
+        (["--output", "/nowhere/at/all.csv"], 1, "There is no folder /nowhere/at; make it, or name another one."),
     ],
 )
 def test_what_cannot_be_exported_is_told(books: Console, words: list[str], code: int, says: str) -> None:
