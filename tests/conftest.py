@@ -1,4 +1,6 @@
-"""Databases for tests: a test that takes `database_url` runs on SQLite and on a real PostgreSQL server."""
+"""Databases for tests: a test that takes `database_url` runs on SQLite and on a real PostgreSQL server. And how random
+examples are chosen.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from store.schema import migrate
 from store.tables import metadata
@@ -16,6 +19,11 @@ from tests.postgres import PostgresServer
 
 DIALECTS = ["sqlite", "postgresql"]
 _numbers = count()
+
+# The same examples each time: the suite judges the change at hand. `--hypothesis-profile=random` looks for more.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("random", deadline=None, print_blob=True)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

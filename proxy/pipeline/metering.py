@@ -232,5 +232,7 @@ def is_believable(value: Any) -> bool:
     """Whether a number can be what was used. A negative or absurd one must never lower what is charged."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return False
-    _, digits, exponent = Decimal(value).as_tuple()
+    if not (number := Decimal(value)).is_finite():  # nothing compares with a NaN
+        return False
+    _, digits, exponent = number.as_tuple()
     return 0 <= value <= MAX_UNITS and len(digits) <= MAX_DIGITS and -MAX_DIGITS <= int(exponent) <= MAX_DIGITS
