@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import IO
 from urllib.request import urlopen
 
 import jwt
@@ -81,11 +82,11 @@ async def _seed(database: str) -> None:
 
 @contextmanager
 def started(
-    core: int | None, *command: str, environ: Mapping[str, str] | None = None
+    core: int | None, *command: str, environ: Mapping[str, str] | None = None, log: IO[bytes] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process on a core of its own, or on any."""
+    """A process on a core of its own, or on any. What it writes to standard error goes to `log`, if there is one."""
     pinned = ["taskset", "-c", str(core)] if core is not None and shutil.which("taskset") else []
-    process = subprocess.Popen([*pinned, *command], stdout=subprocess.DEVNULL, env=environ)
+    process = subprocess.Popen([*pinned, *command], stdout=subprocess.DEVNULL, stderr=log, env=environ)
     try:
         yield process
     finally:
@@ -94,10 +95,10 @@ def started(
 
 
 @contextmanager
-def folder_of_settings() -> Iterator[Path]:
+def folder_of_settings(settings: str = SETTINGS) -> Iterator[Path]:
     """A folder with settings and a seeded database."""
     with tempfile.TemporaryDirectory(prefix="farebox-bench-") as name:
-        (Path(name) / "farebox.yaml").write_text(SETTINGS)
+        (Path(name) / "farebox.yaml").write_text(settings)
         asyncio.run(_seed(f"sqlite+aiosqlite:///{name}/farebox.db"))
         yield Path(name)
 
@@ -112,7 +113,9 @@ def backends() -> Iterator[None]:
 
 
 @contextmanager
-def farebox(folder: Path, *options: str, core: int | None = PROXY_CORE) -> Iterator[tuple[int, float]]:
+def farebox(
+    folder: Path, *options: str, core: int | None = PROXY_CORE, log: IO[bytes] | None = None
+) -> Iterator[tuple[int, float]]:
     """A serving Farebox: its process, and the seconds until its first answer."""
     command = [
         sys.executable,
@@ -124,7 +127,7 @@ def farebox(folder: Path, *options: str, core: int | None = PROXY_CORE) -> Itera
         "--no-jobs",
         *options,
     ]
-    with started(core, *command) as process:
+    with started(core, *command, log=log) as process:
         yield process.pid, wait_for(f"http://127.0.0.1:{FAREBOX}/open")
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from config.connections import Connections
 from config.credits import Credits
 from config.deadlines import deadline_problems
 from config.documents import read_document
@@ -76,8 +77,17 @@ class Limits(Settings):
     """Bytes of an answer that are kept aside to read its usage from; a longer one settles the quote."""
     header: Size = 16 * 2**10
     """Bytes of one header line or request line: large tokens and cookies fit."""
+    headers: Size = 64 * 2**10
+    """Bytes of the request line and all headers together; some clients send many cookies."""
+    headers_timeout: Duration = timedelta(seconds=20)
+    """From a connection, or the first byte of a later request on it, until all headers are there."""
     body_timeout: Duration = timedelta(seconds=30)
-    """For what is read ahead of a body, and for each piece of one that is streamed; a slower one is refused."""
+    """How long a body may pause. One that comes slower than `slowest` uses this time up bit by bit."""
+    answer_timeout: Duration = timedelta(minutes=1)
+    """How long a client may take nothing of an answer that waits for it. One that is slower than `slowest` uses this
+    time up bit by bit. An answer that is quiet itself may last."""
+    slowest: Annotated[int, Field(ge=1, le=1_000_000)] = 240
+    """Bytes in a second that bodies come with, and answers are taken with, at least: the worst modem is faster."""
     request_deadline: Duration = timedelta(minutes=10)
     """How long a hold lasts without a sign of life from its request's process; longer than backends may be silent."""
 
@@ -132,6 +142,8 @@ class FareboxSettings(Settings):
     """What matches no route is answered with 404 and never forwarded."""
     management: Management = Management()
     """The API for end users."""
+    connections: Connections = Connections()
+    """Bounds on what clients keep open."""
     limits: Limits = Limits()
     """Bounds on single requests."""
     idempotency: Idempotency = Idempotency()

@@ -206,6 +206,8 @@ def _default(info: FieldInfo, annotation: Any) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, timedelta):
         return f"`{_duration(value)}`"
+    if isinstance(value, list):
+        return f"`[{', '.join(map(str, value))}]`"
     if annotation == quantities.Size:
         return f"`{value // 2**20}MiB`" if value % 2**20 == 0 else f"`{value // 2**10}KiB`"
     return f"`{value}`"

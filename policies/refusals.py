@@ -28,6 +28,7 @@ class Reason(StrEnum):
     NO_ROUTE = "no_route"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    REQUEST_TIMEOUT = "request_timeout"
     CONFLICT = "conflict"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     IDEMPOTENCY_IN_PROGRESS = "idempotency_in_progress"
@@ -37,6 +38,8 @@ class Reason(StrEnum):
     EXPECTATION_FAILED = "expectation_failed"
     QUOTA_EXCEEDED = "quota_exceeded"
     RATE_LIMITED = "rate_limited"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    OVERLOADED = "overloaded"
     POLICY_ERROR = "policy_error"
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
     UPSTREAM_BUSY = "upstream_busy"
@@ -145,6 +148,12 @@ def out_of_scope(scope: Scope) -> Refusal:
 
 def no_route() -> Refusal:
     return Refusal(Reason.NO_ROUTE, "Not Found", "No route of this service matches the method and path.")
+
+
+def request_timeout(part: str) -> Refusal:
+    """`part` of the request, its body or its headers, did not come in time."""
+    error, hint = f"The {part} arrived too slowly", f"Send the {part} without pauses."
+    return Refusal(Reason.REQUEST_TIMEOUT, error, hint, {"field": part})
 
 
 def store_unavailable() -> Refusal:

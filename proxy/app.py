@@ -26,6 +26,7 @@ from policies.spending import order_of
 from policies.terms import Catalogue
 from proxy.admin.app import build_admin
 from proxy.candidate import Candidate
+from proxy.clients import Clients
 from proxy.decision_log import DecisionLog
 from proxy.identity import jwks, keys
 from proxy.identity.identifier import Identifier
@@ -53,8 +54,8 @@ log = logging.getLogger(__name__)
 BACKLOG = 1024
 """Connections that the system may queue while the loop is busy."""
 
-KEEPALIVE_S = 75
-"""An idle client connection: longer than the usual load balancer keeps its own."""
+ADMIN_KEEPALIVE_S = 75
+"""An idle connection to the admin listener, also one whose headers never end."""
 
 READ_AHEAD = 2**17
 """Bytes of an upload that may wait for the backend, twice: with less, reading stops and goes on with every piece."""
@@ -74,6 +75,7 @@ class Farebox:
     services: Services
     public: Address
     admin: Address | None
+    clients: Clients
 
 
 def listen(address: Address) -> socket.socket:
@@ -129,12 +131,14 @@ async def farebox(
         pipeline = Pipeline(services, routes, management, Recorder(metrics), decisions)
         stack.push_async_callback(pipeline.close)
         await store.ledger.expire_overdue(await store.database.read(store.database.now))
-        await stack.enter_async_context(_serving(pipeline, settings.values, public))
+        clients = Clients(settings.values, metrics)
+        await stack.enter_async_context(clients.watched())
+        await stack.enter_async_context(_serving(pipeline, clients, settings.values, public))
         if admin is not None:
             await stack.enter_async_context(_serving_admin(build_admin(services, metrics), admin))
         watcher = asyncio.create_task(watch(services, candidate), name="watcher")
         stack.callback(watcher.cancel)
-        yield Farebox(services, _address(public), _address(admin) if admin is not None else None)
+        yield Farebox(services, _address(public), _address(admin) if admin is not None else None, clients)
 
 
 async def _services(settings: LoadedSettings, store: Store, issuers: Sequence[Issuer], clock: Clock) -> Services:
@@ -150,14 +154,18 @@ async def _services(settings: LoadedSettings, store: Store, issuers: Sequence[Is
 
 
 @asynccontextmanager
-async def _serving(pipeline: Pipeline, settings: FareboxSettings, listener: socket.socket) -> AsyncIterator[None]:
+async def _serving(
+    pipeline: Pipeline, clients: Clients, settings: FareboxSettings, listener: socket.socket
+) -> AsyncIterator[None]:
     server = PublicServer(
         pipeline,
+        clients,
+        settings.limits.headers,
         # Noticing at once that a client has left: a quiet stream would find out at its next write.
         handler_cancellation=True,
         auto_decompress=False,
         access_log=None,
-        keepalive_timeout=KEEPALIVE_S,
+        keepalive_timeout=settings.connections.keepalive.total_seconds(),
         lingering_time=2,
         read_bufsize=READ_AHEAD,
         max_line_size=settings.limits.header,
@@ -175,7 +183,7 @@ async def _serving(pipeline: Pipeline, settings: FareboxSettings, listener: sock
 
 @asynccontextmanager
 async def _serving_admin(application: web.Application, listener: socket.socket) -> AsyncIterator[None]:
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1, keepalive_timeout=ADMIN_KEEPALIVE_S)
     await runner.setup()
     await web.SockSite(runner, listener).start()
     try:

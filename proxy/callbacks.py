@@ -22,6 +22,7 @@ from config.settings import FareboxSettings
 from policies.refusals import Reason, Refusal, invalid_request, store_unavailable, unauthorized
 from proxy import strict_json
 from proxy.errors import Answer, answer_to
+from proxy.pace import Pace
 from proxy.paths import Found, PathTable, Target
 from proxy.pipeline.body import read_ahead
 from proxy.pipeline.exchange import Incoming
@@ -127,7 +128,7 @@ class Callbacks:
     async def _document(self, incoming: Incoming) -> Any:
         """What the body says, or a Refusal."""
         limits = self._services.settings.values.limits
-        body = await read_ahead(incoming, limits.measured, limits.body_timeout)
+        body = await read_ahead(incoming, limits.measured, Pace(limits))
         if isinstance(body, Refusal):
             return body
         types = incoming.values("content-type")

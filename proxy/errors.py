@@ -2,11 +2,13 @@
 
     400 invalid_request                          401 unauthorized        402 insufficient_credits
     403 model_denied, account_frozen, forbidden, policy_error
-    404 no_route, not_found                      405 method_not_allowed
+    404 no_route, not_found                      405 method_not_allowed  408 request_timeout
     409 conflict, idempotency_conflict, idempotency_in_progress, idempotency_answered
-    413 request_too_large                        417 expectation_failed  429 quota_exceeded, rate_limited
+    413 request_too_large                        417 expectation_failed
+    429 quota_exceeded, rate_limited, too_many_connections
     431 headers_too_large                        500 internal_error
-    502 upstream_unreachable, upstream_broken    503 store_unavailable, identity_unavailable, upstream_busy
+    502 upstream_unreachable, upstream_broken
+    503 store_unavailable, identity_unavailable, upstream_busy, overloaded
     504 upstream_timeout
 
 Bodies keep the fields of the origin system first and add `code`, `request_id` and `hint`. A route may ask for the
@@ -39,6 +41,7 @@ STATUS: dict[Reason, int] = {
     Reason.NO_ROUTE: 404,
     Reason.NOT_FOUND: 404,
     Reason.METHOD_NOT_ALLOWED: 405,
+    Reason.REQUEST_TIMEOUT: 408,
     Reason.CONFLICT: 409,
     Reason.IDEMPOTENCY_CONFLICT: 409,
     Reason.IDEMPOTENCY_IN_PROGRESS: 409,
@@ -47,6 +50,7 @@ STATUS: dict[Reason, int] = {
     Reason.EXPECTATION_FAILED: 417,
     Reason.QUOTA_EXCEEDED: 429,
     Reason.RATE_LIMITED: 429,
+    Reason.TOO_MANY_CONNECTIONS: 429,
     Reason.HEADERS_TOO_LARGE: 431,
     Reason.INTERNAL: 500,
     Reason.UPSTREAM_UNREACHABLE: 502,
@@ -54,6 +58,7 @@ STATUS: dict[Reason, int] = {
     Reason.STORE_UNAVAILABLE: 503,
     Reason.IDENTITY_UNAVAILABLE: 503,
     Reason.UPSTREAM_BUSY: 503,
+    Reason.OVERLOADED: 503,
     Reason.UPSTREAM_TIMEOUT: 504,
 }
 

@@ -76,6 +76,7 @@ class Metrics:
             "0 while what is on disk is invalid and the last good policy stays in force.",
             registry=registry,
         )
+        self._clients, self._cut = _of_clients(registry)
         # Finding a labelled counter costs more than counting; there are few, so each is looked up once.
         self._found: dict[tuple[str | None, str, int], Counter] = {}
         self._upstream_found: dict[str, Histogram] = {}
@@ -113,6 +114,15 @@ class Metrics:
     def stream_closed(self) -> None:
         self._streams.dec()
 
+    def client_connected(self) -> None:
+        self._clients.inc()
+
+    def client_disconnected(self) -> None:
+        self._clients.dec()
+
+    def client_cut(self, why: str) -> None:
+        self._cut.labels(why).inc()
+
     def page(self, policy: RulebookStatus) -> bytes:
         """Everything counted so far, in the text format of Prometheus, with the policy as it is at this moment."""
         self._policy.clear()
@@ -120,3 +130,16 @@ class Metrics:
         self._policy_loaded.set(policy.loaded_at.timestamp())
         self._policy_good.set(0 if policy.using_last_good else 1)
         return generate_latest(self._registry)
+
+
+def _of_clients(registry: CollectorRegistry) -> tuple[Gauge, Counter]:
+    """What is counted of connections."""
+    open_ = Gauge("farebox_client_connections", "Connections that clients have open.", registry=registry)
+    cut = Counter(
+        "farebox_client_connections_cut",
+        "Connections of clients that were ended: silent ones, ones that made room for others (replaced), ones that "
+        "took too little of an answer (slow), ones that there was no room for (refused).",
+        ("why",),
+        registry=registry,
+    )
+    return open_, cut

@@ -43,7 +43,7 @@ class Failures:
             said = [part.strip() for value in shown.values("x-forwarded-for") for part in value.split(",")]
             while said and is_in(at, self._settings.proxies):
                 at = _without_port(said.pop())
-        return _network(at)
+        return network_of(at)
 
     def over_limit(self, source: str, now: datetime) -> bool:
         """Whether so many have failed that `limit` in `per` are exceeded."""
@@ -71,7 +71,7 @@ class Failures:
         return forgotten_at - self._settings.per
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """An IPv6 address stands for its /64, of which every customer has at least one (RFC 6177)."""
     try:
         parsed = ip_address(address)

@@ -73,6 +73,10 @@ class Identifier:
         """Of the headers of a request those that its backend may see."""
         return self._credentials.travelling(headers, shown)
 
+    def source(self, shown: Shown) -> str:
+        """Where a request comes from, as far as proxies in front that the settings know say so."""
+        return self._failures.source(shown)
+
     async def _caller(self, shown: Shown, fresh: bool) -> Caller | Refusal:
         credential = self._credentials.find(shown)
         if isinstance(credential, Refusal):

@@ -6,7 +6,6 @@ but its content type, and a fault that is not the store's is left to the listene
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from dataclasses import replace
@@ -15,7 +14,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from policies.callers import Caller
-from policies.refusals import Reason, Refusal, invalid_request, store_unavailable, unauthorized
+from policies.refusals import Reason, Refusal, invalid_request, request_timeout, store_unavailable, unauthorized
 from policies.subscription import NotPossible
 from policies.terms import Scope
 from proxy.errors import Answer, answer_to
@@ -24,6 +23,7 @@ from proxy.management.endpoint import ApiRequest, Endpoint
 from proxy.management.endpoints import served
 from proxy.management.requests import MAX_BODY, read_body, read_query, too_large
 from proxy.management.shapes import Body, Query
+from proxy.pace import Pace
 from proxy.paths import Found, PathTable, Target
 from proxy.services import Services
 from store.accounts import find_account
@@ -91,17 +91,17 @@ class Management:
     async def _body(self, endpoint: Endpoint, request: web.BaseRequest) -> Body | Refusal | None:
         if endpoint.body is None:
             return None
-        patience = self._services.settings.values.limits.body_timeout
         try:
-            async with asyncio.timeout(patience.total_seconds()):
-                raw = await _read(request)
+            raw = await _read(request, Pace(self._services.settings.values.limits))
         except TimeoutError:
-            return invalid_request("The request body arrived too slowly")
+            return request_timeout("body")
         return raw if isinstance(raw, Refusal) else read_body(raw, endpoint.body, endpoint.body_optional)
 
 
-async def _read(request: web.BaseRequest) -> bytes | Refusal:
-    """The whole body, of at most MAX_BODY bytes. Raises ConnectionResetError when the client leaves meanwhile."""
+async def _read(request: web.BaseRequest, pace: Pace) -> bytes | Refusal:
+    """The whole body, of at most MAX_BODY bytes. Raises TimeoutError when it is too slow, and ConnectionResetError when
+    the client leaves meanwhile.
+    """
     if request.content_length is not None and request.content_length > MAX_BODY:
         return too_large()
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -110,7 +110,7 @@ async def _read(request: web.BaseRequest) -> bytes | Refusal:
         # RFC 9110 §10.1.1: the client waits for this before it sends the body.
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     raw = bytearray()
-    while piece := await request.content.readany():
+    while piece := await pace.piece(request.content):
         raw += piece
         if len(raw) > MAX_BODY:
             return too_large()

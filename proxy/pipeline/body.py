@@ -5,13 +5,12 @@ A body is read ahead only after the caller is known, and only on routes that rea
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 from aiohttp import HttpVersion11, web
 
-from policies.refusals import Reason, Refusal, invalid_request
+from policies.refusals import Reason, Refusal, invalid_request, request_timeout
+from proxy.pace import Pace
 from proxy.pipeline.codings import TooLong, coding_of, decoded
 from proxy.pipeline.exchange import Body, Incoming
 from proxy.pipeline.extraction import is_alike
@@ -27,8 +26,8 @@ class BodyCut(Exception):
         self.refusal = refusal
 
 
-async def read_ahead(incoming: Incoming, limit: int, patience: timedelta, *, coded: bool = False) -> Body | Refusal:
-    """The whole body, at most `limit` bytes of it, within `patience`; compressed only where a `coded` one will do."""
+async def read_ahead(incoming: Incoming, limit: int, pace: Pace, *, coded: bool = False) -> Body | Refusal:
+    """The whole body, at most `limit` bytes of it, at its `pace`; compressed only where a `coded` one will do."""
     length = incoming.request.content_length
     if length is not None and length > limit:
         return _too_large(limit)
@@ -43,13 +42,12 @@ async def read_ahead(incoming: Incoming, limit: int, patience: timedelta, *, cod
     await answer_expectation(incoming)
     peeked = bytearray()
     try:
-        async with asyncio.timeout(patience.total_seconds()):
-            while piece := await content.readany():
-                peeked += piece
-                if len(peeked) > limit:
-                    return _too_large(limit)
+        while piece := await pace.piece(content):
+            peeked += piece
+            if len(peeked) > limit:
+                return _too_large(limit)
     except TimeoutError:
-        return _too_slow()
+        return request_timeout("body")
     except web.RequestPayloadError:
         return _malformed()
     return _whole(bytes(peeked), coding, limit)
@@ -67,8 +65,8 @@ def _whole(peeked: bytes, coding: str | None, limit: int) -> Body | Refusal:
         return _unreadable(error)
 
 
-async def read_fields(incoming: Incoming, names: frozenset[str], limit: int, patience: timedelta) -> Body | Refusal:
-    """A form in parts, until its first file begins: at most `limit` bytes of it, within `patience`."""
+async def read_fields(incoming: Incoming, names: frozenset[str], limit: int, pace: Pace) -> Body | Refusal:
+    """A form in parts, until its first file begins: at most `limit` bytes of it, at its `pace`."""
     content_types = incoming.values("content-type")
     boundary = boundary_of(content_types[0]) if len(content_types) == 1 else None
     if boundary is None:
@@ -79,18 +77,17 @@ async def read_fields(incoming: Incoming, names: frozenset[str], limit: int, pat
     await answer_expectation(incoming)
     form, peeked = MultipartReader(boundary, names, is_alike), bytearray()
     try:
-        async with asyncio.timeout(patience.total_seconds()):
-            while not form.in_files:
-                piece = await incoming.request.content.readany()
-                if not piece:
-                    form.end()
-                    return Body(bytes(peeked), complete=True, form=form)
-                form.feed(piece)
-                peeked += piece
-                if len(peeked) > limit and not form.in_files:
-                    return _too_large(limit)
+        while not form.in_files:
+            piece = await pace.piece(incoming.request.content)
+            if not piece:
+                form.end()
+                return Body(bytes(peeked), complete=True, form=form)
+            form.feed(piece)
+            peeked += piece
+            if len(peeked) > limit and not form.in_files:
+                return _too_large(limit)
     except TimeoutError:
-        return _too_slow()
+        return request_timeout("body")
     except web.RequestPayloadError:
         return _malformed()
     except Unreadable as error:
@@ -107,10 +104,6 @@ def _too_large(limit: int) -> Refusal:
     return Refusal(Reason.TOO_LARGE, "Request body is too large", hint)
 
 
-def _too_slow() -> Refusal:
-    return invalid_request("The body arrived too slowly", "body", "Send the body without pauses.")
-
-
 def _malformed() -> Refusal:
     return invalid_request("The body is malformed or incomplete", "body")
 
@@ -122,15 +115,13 @@ async def answer_expectation(incoming: Incoming) -> None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-def outgoing_body(
-    incoming: Incoming, body: Body, patience: timedelta
-) -> tuple[bytes | AsyncIterator[bytes] | None, int | None]:
+def outgoing_body(incoming: Incoming, body: Body, pace: Pace) -> tuple[bytes | AsyncIterator[bytes] | None, int | None]:
     """What is sent to the backend, and its length if it is known: the bytes that were read, or the stream.
 
-    The stream raises BodyCut when the next piece takes longer than `patience`, or is malformed.
+    The stream raises BodyCut when the next piece is too late for its `pace`, or malformed.
     """
     if body.form is not None and not body.complete:
-        return _form(incoming, body, patience), incoming.request.content_length
+        return _form(incoming, body, pace), incoming.request.content_length
     if body.complete:
         return body.peeked or None, len(body.peeked) if body.peeked or incoming.request.body_exists else None
     request = incoming.request
@@ -139,16 +130,16 @@ def outgoing_body(
     if request.content_length is not None and request.content.is_eof():
         # It has arrived already, so there is nothing to wait for.
         return request.content.read_nowait(), request.content_length
-    return _stream(incoming, patience), request.content_length
+    return _stream(incoming, pace), request.content_length
 
 
-async def _stream(incoming: Incoming, patience: timedelta) -> AsyncIterator[bytes]:
+async def _stream(incoming: Incoming, pace: Pace) -> AsyncIterator[bytes]:
     await answer_expectation(incoming)
-    while piece := await _next_piece(incoming, patience):
+    while piece := await _next_piece(incoming, pace):
         yield piece
 
 
-async def _form(incoming: Incoming, body: Body, patience: timedelta) -> AsyncIterator[bytes]:
+async def _form(incoming: Incoming, body: Body, pace: Pace) -> AsyncIterator[bytes]:
     """A form of which the beginning was read ahead. What does not fit to what was judged is cut off.
 
     Each piece waits for the next one: the backend has all of a form only when all of it was found to be one.
@@ -156,7 +147,7 @@ async def _form(incoming: Incoming, body: Body, patience: timedelta) -> AsyncIte
     assert body.form is not None, "asked for with one"
     latest = body.peeked
     try:
-        while piece := await _next_piece(incoming, patience):
+        while piece := await _next_piece(incoming, pace):
             body.form.feed(piece)
             yield latest
             latest = piece
@@ -166,11 +157,10 @@ async def _form(incoming: Incoming, body: Body, patience: timedelta) -> AsyncIte
     yield latest
 
 
-async def _next_piece(incoming: Incoming, patience: timedelta) -> bytes:
+async def _next_piece(incoming: Incoming, pace: Pace) -> bytes:
     try:
-        async with asyncio.timeout(patience.total_seconds()):
-            return await incoming.request.content.readany()
+        return await pace.piece(incoming.request.content)
     except TimeoutError:
-        raise BodyCut(_too_slow()) from None
+        raise BodyCut(request_timeout("body")) from None
     except (web.RequestPayloadError, ConnectionError):
         raise BodyCut(_malformed()) from None

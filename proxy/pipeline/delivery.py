@@ -28,6 +28,7 @@ from config.settings import Limits
 from policies.callers import Caller
 from policies.refusals import Refusal
 from proxy.callbacks import CallbackAddresses
+from proxy.pace import Pace
 from proxy.pipeline import forwarding, jobs, settlement
 from proxy.pipeline.body import BodyCut
 from proxy.pipeline.ending import ended_by, outcome_of
@@ -156,7 +157,7 @@ class Delivery:
         body, allow = (held.admitted.asked.body, held.admitted.allow) if held else (forwarding.UNREAD, None)
         started = perf_counter()
         callback = self._addresses.of(routed.route.settings, routed.incoming.id_text) if held else None
-        answer = await forwarding.send(routed, body, self._limits.body_timeout, caller, allow, callback)
+        answer = await forwarding.send(routed, body, Pace(self._limits), caller, allow, callback)
         self._recorder.upstream_answered(routed.route.id, perf_counter() - started)
         return answer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from functools import partial
 
 from config.routes import WebSocket
@@ -10,6 +9,7 @@ from policies.callers import Caller
 from policies.evaluate import Allow
 from policies.refusals import Reason, Refusal
 from proxy.headers import HeaderList, folded, readable_codings, with_forwarded_for, without
+from proxy.pace import Pace
 from proxy.pipeline.body import outgoing_body
 from proxy.pipeline.exchange import Body, Routed
 from proxy.pipeline.relay import write_interim
@@ -37,12 +37,12 @@ BUSY_S = 1
 async def send(
     routed: Routed,
     body: Body,
-    patience: timedelta,
+    pace: Pace,
     caller: Caller | None,
     allow: Allow | None,
     callback: str | None = None,
 ) -> UpstreamAnswer:
-    """The head of the backend's answer; `patience` is for each piece of a body that is streamed. `callback` is where
+    """The head of the backend's answer; `pace` is that of a body that is streamed. `callback` is where
     the backend may tell how the job ended that it accepts.
 
     Raises UpstreamUnreachable, UpstreamBusy, UpstreamTimeout or UpstreamBroken, and BodyCut where the client is to
@@ -67,7 +67,7 @@ async def send(
         headers.append(("X-Farebox-Callback", callback))
     if routed.websocket is not None:
         return await _switch(routed, routed.websocket, headers)
-    payload, length = outgoing_body(incoming, body, patience)
+    payload, length = outgoing_body(incoming, body, pace)
     repeatable = payload is None and incoming.method in SAFE and allow is None
     interim = partial(write_interim, incoming)
     outgoing = Outgoing(incoming.method, incoming.target.raw, headers, payload, length, repeatable, interim=interim)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 from policies.refusals import Refusal
 from proxy.metrics import Metrics
+from proxy.noise import Noise
 from proxy.pipeline.exchange import Held
 from store.verbs import Ended, Refused
 
@@ -25,19 +26,29 @@ class Recorder:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._noise = Noise()
+
+    def close(self) -> None:
+        """Farebox stops: what was only counted is told."""
+        self._noise.tell()
 
     def answered(self, request_id: str, route_id: str | None, method: str, status: int) -> None:
         self._metrics.request(route_id, "forwarded", status)
         log.info("%s %s route=%s status=%d", request_id, method, route_id, status)
 
-    def refused(self, request_id: str, route_id: str | None, method: str, refusal: Refusal, status: int) -> None:
+    def refused(
+        self, request_id: str, route_id: str | None, method: str, refusal: Refusal, status: int, noise: str | None
+    ) -> None:
+        """`noise` is the source of a request of which nobody knows whose it is."""
         self._metrics.request(route_id, refusal.reason, status)
-        log.info("%s %s route=%s status=%d refused=%s", request_id, method, route_id, status, refusal.reason)
+        if noise is None or self._noise.is_told(noise):
+            log.info("%s %s route=%s status=%d refused=%s", request_id, method, route_id, status, refusal.reason)
 
-    def abandoned(self, request_id: str, route_id: str | None, method: str) -> None:
-        """The client has left before its answer began."""
+    def abandoned(self, request_id: str, route_id: str | None, method: str, noise: str) -> None:
+        """The client has left before its answer began; `noise` is where it came from."""
         self._metrics.request(route_id, "abandoned", CLIENT_LEFT)
-        log.info("%s %s route=%s abandoned", request_id, method, route_id)
+        if self._noise.is_told(noise):
+            log.info("%s %s route=%s abandoned", request_id, method, route_id)
 
     def managed(self, request_id: str, endpoint: str, status: int) -> None:
         """A request of the management API was answered."""

@@ -22,8 +22,10 @@ from policies.refusals import Reason, Refusal, account_frozen, invalid_request, 
 from proxy.callbacks import Callbacks
 from proxy.decision_log import Call, DecisionLog, Took
 from proxy.errors import STATUS, Answer, answer_to
+from proxy.identity.credentials import Shown
 from proxy.management.api import Management
 from proxy.management.endpoint import Endpoint
+from proxy.pace import Pace
 from proxy.paths import Found
 from proxy.pipeline import forwarding, settlement
 from proxy.pipeline.body import BodyCut, read_ahead, read_fields
@@ -71,6 +73,7 @@ class Pipeline:
 
     async def close(self) -> None:
         await self._delivery.close()
+        self._recorder.close()
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to a request. Refusals and faults become answers here; only a cancellation is raised."""
@@ -88,7 +91,7 @@ class Pipeline:
         try:
             result = routed if isinstance(routed, Refusal) else await self._exchange(routed)
         except asyncio.CancelledError:
-            self._recorder.abandoned(id_text(request_id), _route_id(routed), request.method)
+            self._recorder.abandoned(id_text(request_id), _route_id(routed), request.method, self._source(request))
             raise
         except Truncated as cut:
             result = cut.response
@@ -189,7 +192,7 @@ class Pipeline:
         limits = self._services.settings.values.limits
         incoming, body = routed.incoming, forwarding.UNREAD
         if routed.route.reads_fields:
-            read = await read_fields(incoming, routed.route.reads_fields, limits.peek, limits.body_timeout)
+            read = await read_fields(incoming, routed.route.reads_fields, limits.peek, Pace(limits))
             if keyed and isinstance(read, Body) and not read.complete:
                 error = "A form whose files stream past cannot have an idempotency key"
                 return invalid_request(error, "Idempotency-Key", "Nobody could tell whether it is the same again.")
@@ -197,7 +200,7 @@ class Pipeline:
                 return read
             body = read
         elif routed.route.reads_body or keyed:
-            read = await read_ahead(incoming, limits.peek, limits.body_timeout, coded=not routed.route.reads_body)
+            read = await read_ahead(incoming, limits.peek, Pace(limits), coded=not routed.route.reads_body)
             if isinstance(read, Refusal):
                 return read
             body = read
@@ -221,16 +224,27 @@ class Pipeline:
         if not isinstance(result, Refusal):
             self._recorder.answered(request_id, _route_id(routed), request.method, result.status)
             return result
-        self._recorder.refused(request_id, _route_id(routed), request.method, result, STATUS[result.reason])
+        noise = self._source(request) if isinstance(routed, Refusal) or _is_nobodys(result) else None
+        self._recorder.refused(request_id, _route_id(routed), request.method, result, STATUS[result.reason], noise)
         shape = "origin" if isinstance(routed, Refusal) else routed.route.settings.errors
         answer = answer_to(result, request_id, self._services.now(), shape)
         return await _written(request, answer, request_id)
 
-    def refuse_unread(self, refusal: Refusal) -> tuple[Answer, str]:
-        """The answer to what could not be read as a request, and its id."""
+    def refuse_unread(self, refusal: Refusal, peer: str | None) -> tuple[Answer, str]:
+        """The answer to what `peer` has sent and could not be read as a request, and its id."""
         request_id = id_text(self._services.store.ids.next())
-        self._recorder.refused(request_id, None, "-", refusal, STATUS[refusal.reason])
+        noise = self._services.identifier.source(Shown("-", (), peer))
+        self._recorder.refused(request_id, None, "-", refusal, STATUS[refusal.reason], noise)
         return answer_to(refusal, request_id, self._services.now()), request_id
+
+    def _source(self, request: web.BaseRequest) -> str:
+        shown = Shown(request.method, list(request.headers.items()), request.remote)
+        return self._services.identifier.source(shown)
+
+
+def _is_nobodys(refusal: Refusal) -> bool:
+    """Whether a request was refused before its caller was known."""
+    return refusal.reason is Reason.UNAUTHORIZED or (refusal.reason is Reason.RATE_LIMITED and refusal.rate is None)
 
 
 def _route_id(routed: Routed | Refusal) -> str | None:

@@ -215,8 +215,10 @@ class RawClient:
     writer: asyncio.StreamWriter
 
     @classmethod
-    async def connect(cls, host: str, port: int) -> RawClient:
-        return cls(*await asyncio.open_connection(host, port, limit=2**20))
+    async def connect(cls, host: str, port: int, source: str | None = None) -> RawClient:
+        """A connection, from an address of this machine if a `source` is given."""
+        local = None if source is None else (source, 0)
+        return cls(*await asyncio.open_connection(host, port, limit=2**20, local_addr=local))
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)

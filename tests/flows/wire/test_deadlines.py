@@ -29,7 +29,7 @@ SETTINGS = f"""
 identity: {{jwt: [{{name: app, algorithms: [HS256], secret: "${{JWT_SECRET}}", user: userId}}]}}
 upstreams:
   raw: {{url: "${{BACKEND_URL}}", connect_timeout: 500ms, response_timeout: 1500ms, idle_timeout: 1500ms}}
-limits: {{request_deadline: {DEADLINE_S * 1000:.0f}ms, body_timeout: 1s}}
+limits: {{request_deadline: {DEADLINE_S * 1000:.0f}ms, body_timeout: 1s, slowest: 1}}
 routes:
   - {{id: flat, match: POST /flat, upstream: raw, app: shop, model: {{const: cheap}}}}
   - {{id: strict, match: POST /strict, upstream: raw, app: shop, model: {{const: cheap}}, on_late: charge}}

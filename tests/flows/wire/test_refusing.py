@@ -142,8 +142,9 @@ async def test_a_secret_in_a_bad_request_stays_a_secret(wire: Wire, caplog: pyte
         b"s3cret-token /open/x HTTP/1.1\r\n\r\n",
         POST + HOST + secret + CHUNKED + b"\r\ns3cret-token\r\n",
     ):
-        assert b"s3cret" not in await wire.raw(data)
-    assert caplog.records
+        # Not from where other tests have used up the lines that a source may cause.
+        assert b"s3cret" not in await wire.raw(data, source="127.0.0.5")
+    assert [record for record in caplog.records if record.name == "farebox.requests"]
     for record in caplog.records:
         assert "s3cret" not in record.getMessage()
         assert record.exc_info is None, record.getMessage()
@@ -296,7 +297,10 @@ async def test_a_body_that_does_not_come_is_refused(wire: Wire) -> None:
         stalled("POST /open/x", "Transfer-Encoding: chunked", part=b"1\r\na\r\nzz\r\n"),
     )
     for answer in answers:
-        assert (answer.status, json.loads(answer.body)["field"]) == (400, "body")
+        # The last one is not slow but malformed.
+        expected = (400, "invalid_request") if answer is answers[-1] else (408, "request_timeout")
+        assert (answer.status, json.loads(answer.body)["code"]) == expected
+        assert json.loads(answer.body)["field"] == "body"
         assert answer.values(b"connection") == [b"close"]
     await wire.settled_at(0)
 

@@ -18,6 +18,7 @@ from config.quantities import Address
 from config.settings import load_settings
 from policies.terms import MICRO, AccountId
 from proxy.app import farebox, listen
+from proxy.clients import Clients
 from proxy.services import Services
 from store import accounts, catalogue, reports
 from store.opening import open_store
@@ -31,7 +32,7 @@ upstreams:
   raw: {url: "${BACKEND_URL}", response_timeout: 20s, idle_timeout: 20s, headers: {X-Backend-Key: from-settings}}
   quick: {url: "${BACKEND_URL}/base/", response_timeout: 800ms, idle_timeout: 800ms, host: upstream}
   down: {url: "http://127.0.0.1:9", connect_timeout: 500ms}
-limits: {peek: 64KiB, body_timeout: 1s}
+limits: {peek: 64KiB, body_timeout: 1s, slowest: 1}
 routes:
   - {id: open, match: "* /open/**", upstream: raw, access: open}
   - {id: mine, match: "* /mine/**", upstream: raw, access: account}
@@ -104,6 +105,7 @@ class Wire:
 
     backend: RawBackend
     services: Services
+    clients: Clients
     address: Address
     may_stay_open: int = 0
     """Holds that a test leaves open on purpose, such as those of unfinished jobs."""
@@ -129,14 +131,17 @@ class Wire:
         name = self.name(user)
         return f"Authorization: Bearer {self._tokens.setdefault(name, token(name, **self.claims))}"
 
-    async def connect(self) -> RawClient:
-        client = await RawClient.connect(self.address.host, self.address.port)
+    async def connect(self, source: str | None = None) -> RawClient:
+        """A connection, from an address of its own (127.0.0.0/8 has plenty) if a `source` is given."""
+        client = await RawClient.connect(self.address.host, self.address.port, source)
         self._clients.append(client)
         return client
 
-    async def start(self, line: str, *headers: str, body: bytes = b"", user: str | None = None) -> RawClient:
+    async def start(
+        self, line: str, *headers: str, body: bytes = b"", user: str | None = None, source: str | None = None
+    ) -> RawClient:
         """A request on a connection of its own, whose answer nobody has read yet."""
-        client = await self.connect()
+        client = await self.connect(source)
         await client.send(request(line, *([self.bearer(user)] if user else []), *headers, body=body))
         return client
 
@@ -145,9 +150,9 @@ class Wire:
         client = await self.start(line, *headers, body=body, user=user)
         return await client.answer(line.partition(" ")[0])
 
-    async def raw(self, data: bytes) -> bytes:
+    async def raw(self, data: bytes, source: str | None = None) -> bytes:
         """Everything that comes back for these bytes until Farebox closes the connection."""
-        client = await self.connect()
+        client = await self.connect(source)
         await client.send(data)
         return await client.rest()
 
@@ -230,7 +235,7 @@ async def running_wire(database: Path, folder: Path, text: str = SETTINGS) -> As
     async with open_store(settings.database_url, utc_now) as store:
         await store.database.write(stock)
     async with farebox(settings, listen(Address("127.0.0.1", 0)), None) as running:
-        wire = Wire(backend, running.services, running.public)
+        wire = Wire(backend, running.services, running.clients, running.public)
         yield wire
         await wire.hang_up()
     await backend.stop()

@@ -169,7 +169,7 @@ async def test_a_client_without_a_credential_is_not_told_to_send(service: Servic
 async def test_a_slow_body_is_not_waited_for(service: Service) -> None:
     """After the time that the settings give it, the request is refused."""
     received = await _exchange(service, _head("Content-Length: 1000") + b'{"modelKey"')
-    assert received.startswith(b"HTTP/1.1 400")
+    assert received.startswith(b"HTTP/1.1 408")
     assert b"too slowly" in received
 
 
