@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 HOUSE = Path(__file__).parents[2]
@@ -27,6 +28,7 @@ FILES = sorted(
 )
 
 
+@cache
 def _tree(file: str) -> ast.Module:
     return ast.parse((HOUSE / file).read_text("utf-8"))
 
