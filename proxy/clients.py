@@ -152,7 +152,8 @@ class Clients:
     def look(self) -> None:
         """At every connection, once."""
         now = self._loop.time()
-        passed_s, self._looked_at = now - self._looked_at, now
+        # While this process stood still, nobody could be given anything.
+        passed_s, self._looked_at = min(now - self._looked_at, 2 * self._pause_s), now
         for client in list(self._turned_away):
             if now - client.idle_since > TURNED_AWAY_S:
                 self._end(client, "refused")

@@ -1,9 +1,10 @@
-"""Lines about requests that nobody known has sent: so many for each source and minute, and the rest as a number.
+"""Lines that anybody can cause: so many for each source and minute, and the rest as a number.
 
-Anybody can have requests refused, as often as a network carries them: bytes that are no HTTP, made-up paths and
-credentials. A line for each would fill a disk, and hide everything else. So a source gets a few lines, by which its
-trouble can be looked into, and at the end of the minute one that says how many more there were. What known callers do
-is told by the line of each request, as always; `/metrics` counts everything.
+Strangers can have requests refused as often as a network carries them: bytes that are no HTTP, made-up paths and
+credentials. And a backend that is down or busy, or a store, fails every request that comes. A line for each would fill
+a disk, and hide everything else. So each source, and each trouble, gets a few lines by which it can be looked into, and
+at the end of the minute one that says how many more there were. What known callers do is told by the line of each
+request, as always; `/metrics` counts everything.
 """
 
 from __future__ import annotations
@@ -26,13 +27,18 @@ SOURCES = 1000
 TOLD = 20
 """Sources that get a line of their own at the end of a minute: those with the most requests."""
 
-OTHERS = "other addresses"
+OTHERS = "others"
+
+STRANGERS = "and %d more refused or abandoned requests of %s within a minute"
+TROUBLES = "and %d more requests within a minute: %s"
 
 
 class Noise:
-    """The noise that one process hears."""
+    """The noise of one kind that a process hears."""
 
-    def __init__(self) -> None:
+    def __init__(self, level: int, text: str) -> None:
+        """`text` says at the end of a minute how many more there were, and of which source."""
+        self._level, self._text = level, text
         self._heard: Counter[str] = Counter()
         self._ends: asyncio.TimerHandle | None = None
 
@@ -55,7 +61,7 @@ class Noise:
         untold[OTHERS] = self._heard[OTHERS]
         told = (+untold).most_common(TOLD)
         rest = (+untold).total() - sum(count for _, count in told)
-        for source, count in [*told, ("further addresses", rest)]:
+        for source, count in [*told, ("still others", rest)]:
             if count:
-                log.info("and %d more refused or abandoned requests of %s within a minute", count, source)
+                log.log(self._level, self._text, count, source)
         self._heard.clear()

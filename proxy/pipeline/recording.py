@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from policies.refusals import Refusal
 from proxy.metrics import Metrics
-from proxy.noise import Noise
+from proxy.noise import STRANGERS, TROUBLES, Noise
 from proxy.pipeline.exchange import Held
 from store.verbs import Ended, Refused
 
@@ -26,11 +26,13 @@ class Recorder:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._noise = Noise()
+        self._noise = Noise(logging.INFO, STRANGERS)
+        self._troubles = Noise(logging.WARNING, TROUBLES)
 
     def close(self) -> None:
         """Farebox stops: what was only counted is told."""
         self._noise.tell()
+        self._troubles.tell()
 
     def answered(self, request_id: str, route_id: str | None, method: str, status: int) -> None:
         self._metrics.request(route_id, "forwarded", status)
@@ -49,6 +51,11 @@ class Recorder:
         self._metrics.request(route_id, "abandoned", CLIENT_LEFT)
         if self._noise.is_told(noise):
             log.info("%s %s route=%s abandoned", request_id, method, route_id)
+
+    def troubled(self, level: int, trouble: str) -> None:
+        """A backend or the store has failed a request, as it may fail all of them."""
+        if self._troubles.is_told(trouble):
+            log.log(level, "%s", trouble)
 
     def managed(self, request_id: str, endpoint: str, status: int) -> None:
         """A request of the management API was answered."""

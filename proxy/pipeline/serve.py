@@ -98,10 +98,10 @@ class Pipeline:
         except BodyCut as cut:
             result = cut.refusal
         except StoreUnavailable as error:
-            log.error("the store cannot answer: %s", error)
+            self._recorder.troubled(logging.ERROR, f"the store cannot answer: {error}")
             result = store_unavailable()
         except (UpstreamUnreachable, UpstreamBusy, UpstreamTimeout, UpstreamBroken) as error:
-            log.warning("%s", error)
+            self._recorder.troubled(logging.WARNING, str(error))
             result = forwarding.refusal_for(error)
         except Exception:
             # Our own fault: the caller learns nothing about it, the log everything.

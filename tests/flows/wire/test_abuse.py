@@ -244,7 +244,7 @@ async def test_d02_a_full_house_refuses_with_503(wire: Wire) -> None:
 
 
 async def test_d02_connections_leave_nothing_behind(wire: Wire) -> None:
-    """A thousand of them, each with a request or none, and then none is open or counted any more."""
+    """Hundreds of them, each with a request or none, and then none is open or counted any more."""
     for round_ in range(20):
         some = [await wire.connect(f"127.0.3.{number}") for number in range(1, 31)]
         for client in some[::2]:
@@ -326,6 +326,20 @@ async def test_d04_a_flood_of_bad_requests_is_a_few_lines(
     assert told == f"and {100 - LINES} more refused or abandoned requests of 127.0.0.7 within a minute"
     assert len(lines) == LINES + 3
     assert not any(record.exc_info for record in caplog.records)
+
+
+async def test_d04_a_backend_that_is_down_is_a_few_lines(
+    migrated_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its trouble is told some times in a minute and then counted, however many requests it fails."""
+    caplog.set_level(logging.WARNING)
+    async with running_wire(migrated_file, tmp_path, TEXT) as wire:
+        for _ in range(30):
+            assert (await wire.ask("GET /down")).status == 502
+    lines = [record.getMessage() for record in caplog.records]
+    assert sum(line.startswith("cannot connect to upstream") for line in lines) == LINES
+    assert lines[-1].startswith(f"and {30 - LINES} more requests within a minute: cannot connect to upstream")
+    assert len(lines) == LINES + 1
 
 
 # D05: what is made up.
