@@ -34,6 +34,8 @@ def _json_pointer(text: str) -> str:
 JsonPointer = Annotated[str, AfterValidator(_json_pointer)]
 """RFC 6901: `/generation/id`; the empty pointer is the whole document."""
 
+UnitName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+
 FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-\[\]]{1,100}$")]
 
 

@@ -6,13 +6,11 @@ import re
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from config.extractors import JsonPointer, ModelSource, Settings, Source, Unit, UsageSource
+from config.extractors import JsonPointer, ModelSource, Settings, Source, Unit, UnitName, UsageSource
 from config.jobs import Identifier, Job, Poll
 from config.quantities import Duration, Size
-
-UnitName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "*")
 # Matched against decoded segments, so there are no percent encodings, and dot segments never arrive.

@@ -49,7 +49,7 @@ NAMED: list[tuple[Any, str]] = [
     (extractors.Number, "number"),
     (identity.Network, "network"),
     (jobs.Identifier, "id"),
-    (routes.UnitName, "unit"),
+    (extractors.UnitName, "unit"),
     (routes.Match, "pattern"),
     (upstreams.HeaderName, "header name"),
     (secrets.HeaderSecret, "secret"),

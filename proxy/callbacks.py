@@ -108,7 +108,7 @@ class Callbacks:
         ending = ending_in(route.job.callback, document)
         if ending is None:
             return {"job": "open"}
-        await end(hold, ending, self._services.store.ledger)
+        await end(hold, ending, self._services.store)
         return {"job": "completed" if ending.completed else "failed"}
 
     def _foreign(self, route: Route, token: str) -> Refusal | None:
