@@ -45,6 +45,7 @@ NAMED: list[tuple[Any, str]] = [
     (retention.Months, "months"),
     (retention.ArchiveTo, "folder or `off`"),
     (extractors.JsonPointer, "pointer"),
+    (extractors.InCall, "`field`, `calls` or pointer"),
     (extractors.FieldName, "name"),
     (extractors.Number, "number"),
     (identity.Network, "network"),
