@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from store.users import ensure_user
 from tests.flows.house import token
 from tests.flows.raw import RawBackend, RawClient, Visit, request
 from tests.flows.test_recovery import Place, started, until
-from tests.flows.wire.frames import ASKING, Closed, frame, granting, read_frame, stated, until_closed
+from tests.flows.wire.frames import ASKING, TEXT, Closed, frame, granting, read_frame, stated, until_closed
 from tests.flows.wire.wire import CHEAP, TOKEN, WELCOME, stock
 
 RULES = ("release", "quote")
@@ -67,26 +68,41 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     await backend.stop()
 
 
-async def _talking(address: str, route: str) -> RawClient:
-    """A conversation whose first stretch is over and paid for, and whose second has begun: two messages are paid for
-    at once, or a usage of thirty tokens is stated for each second message.
-    """
+async def _begun(address: str, route: str) -> RawClient:
     host, _, port = address.partition(":")
     client = await RawClient.connect(host, int(port))
     await client.send(request(f"GET /{route}", f"Authorization: Bearer {token('ann')}", *ASKING))
     assert (await client.head()).status == 101
+    return client
+
+
+async def _talking(address: str, route: str) -> RawClient:
+    """A conversation whose first stretch is over and paid for, and whose second has begun: two messages are paid for
+    at once, or a usage of thirty tokens is stated for each second message.
+    """
+    client = await _begun(address, route)
     for said in range(3):
         await client.send(frame(f"message {said}"))
         await read_frame(client.reader)
     return client
 
 
+async def _asked(address: str, route: str) -> RawClient:
+    """A conversation with an answer under way."""
+    client = await _begun(address, route)
+    await client.send(frame("tell me"))
+    await read_frame(client.reader)
+    return client
+
+
 async def _answering(visit: Visit) -> None:
-    """Each message has an answer; where a usage is charged, that to each second one states it."""
+    """To a message that has come and all others; where a usage is charged, each second answer states it."""
     by_usage, heard = b"/usage" in visit.request.first, 0
-    while (await read_frame(visit.reader)).opcode == 1:
+    while True:
         heard += 1
         await visit.send(stated(30) if by_usage and heard % 2 == 0 else frame("well", masked=False))
+        if (await read_frame(visit.reader)).opcode != TEXT:
+            return
 
 
 def _holds(connection: Connection) -> dict[str, list[tuple[str, int]]]:
@@ -98,21 +114,18 @@ def _holds(connection: Connection) -> dict[str, list[tuple[str, int]]]:
 
 
 async def _check(place: Place, expected: dict[str, list[tuple[str, int]]]) -> None:
-    """The holds, the records, the balance, and the laws of the ledger as the operator asks for them."""
+    """The holds, the records and the balance."""
     async with place.store() as store:
         assert await store.database.read(_holds) == expected
         charged = [amount for ended in expected.values() for _, amount in ended if amount]
         usage = await store.database.read(reports.usage, None, None, 100)
         assert sorted(row["charged"] for row in usage) == sorted(charged)
-        account: Any = (await store.database.read(reports.usage, None, None, 1))[0]["account_id"]
+        account: Any = usage[0]["account_id"]
         assert (await store.database.read(reports.balance, account, utc_now())).available == WELCOME - sum(charged)
-    async with place.process("ledger", "verify") as verifying:
-        assert await verifying.wait() == 0
 
 
-async def test_a_killed_process_leaves_its_stretches_to_their_rules(place: Place) -> None:
-    """What was paid stays paid, once; the running stretch is given back or charged, by whoever starts next."""
-    place.backend.script = granting(_answering)
+async def _killed(place: Place) -> None:
+    """A process that is killed in the middle of four conversations, and nobody has resolved anything."""
     async with place.process("serve", "--no-jobs", "--json") as killed:
         address = await started(killed)
         clients = [await _talking(address, route) for route in ROUTES]
@@ -123,55 +136,50 @@ async def test_a_killed_process_leaves_its_stretches_to_their_rules(place: Place
             await client.close()
     async with place.store() as store:
         await until(store, lambda rows: len(rows) == 4 and all(row["deadline"] < utc_now() for row in rows))
-    async with place.process("serve", "--no-jobs", "--json") as serving:
-        await started(serving)
-        await _check(
-            place,
-            {
-                "messages-release": [("settled", CHEAP), ("expired", 0)],
-                "messages-quote": [("settled", CHEAP), ("settled", CHEAP)],
-                "usage-release": [("settled", 30 * TOKEN), ("expired", 0)],
-                "usage-quote": [("settled", 30 * TOKEN), ("settled", 20 * TOKEN)],
-            },
-        )
 
 
-async def test_a_process_that_stops_ends_its_conversations(place: Place) -> None:
-    """SIGTERM: 1001 between two messages, what has passed is charged, and an answer that is paid for arrives."""
+async def _stopped(process: Process, address: str, go: asyncio.Event) -> None:
+    """SIGTERM in the middle of two conversations: 1001 between two messages, and an answer that is paid for arrives."""
+    counted, asking = await _talking(address, "messages-release"), await _asked(address, "usage-release")
+    process.send_signal(signal.SIGTERM)
+    assert await until_closed(counted.reader, counted.writer) == Closed(1001, "the service is restarting")
+    go.set()
+    assert b"usage" in (await read_frame(asking.reader)).payload
+    assert await until_closed(asking.reader, asking.writer) == Closed(1001, "the service is restarting")
+    assert await process.wait() == 0
+    await counted.close()
+    await asking.close()
+
+
+async def test_conversations_of_processes_that_end(place: Place) -> None:
+    """What was paid stays paid, once. Of a killed process running stretches are given back or charged by their routes'
+    rules, when the next one starts; one that is told to stop charges what has passed.
+    """
     go = asyncio.Event()
 
     async def talk(visit: Visit) -> None:
-        if b"/messages" in visit.request.first:
+        if (await read_frame(visit.reader)).payload != b"tell me":
             await _answering(visit)
             return
-        await read_frame(visit.reader)
         await visit.send(frame("well", masked=False))
         await go.wait()
         await visit.send(stated(50))
         await until_closed(visit.reader)
 
     place.backend.script = granting(talk)
-    async with place.process("serve", "--no-jobs", "--json") as stopped:
-        address = await started(stopped)
-        counted = await _talking(address, "messages-release")
-        host, _, port = address.partition(":")
-        asking = await RawClient.connect(host, int(port))
-        await asking.send(request("GET /usage-release", f"Authorization: Bearer {token('ann')}", *ASKING))
-        assert (await asking.head()).status == 101
-        await asking.send(frame("tell me"))
-        await read_frame(asking.reader)
-        stopped.send_signal(signal.SIGTERM)
-        assert await until_closed(counted.reader, counted.writer) == Closed(1001, "the service is restarting")
-        go.set()
-        assert b"usage" in (await read_frame(asking.reader)).payload
-        assert await until_closed(asking.reader, asking.writer) == Closed(1001, "the service is restarting")
-        assert await stopped.wait() == 0
-        await counted.close()
-        await asking.close()
-    await _check(
-        place,
-        {
-            "messages-release": [("settled", CHEAP), ("settled", CHEAP)],
-            "usage-release": [("settled", 50 * TOKEN)],
-        },
-    )
+    await _killed(place)
+    resolved = {
+        "messages-release": [("settled", CHEAP), ("expired", 0)],
+        "messages-quote": [("settled", CHEAP), ("settled", CHEAP)],
+        "usage-release": [("settled", 30 * TOKEN), ("expired", 0)],
+        "usage-quote": [("settled", 30 * TOKEN), ("settled", 20 * TOKEN)],
+    }
+    async with place.process("serve", "--no-jobs", "--json") as serving:
+        address = await started(serving)
+        await _check(place, resolved)
+        await _stopped(serving, address, go)
+    resolved["messages-release"] += [("settled", CHEAP), ("settled", CHEAP)]
+    resolved["usage-release"] += [("settled", 50 * TOKEN)]
+    await _check(place, resolved)
+    async with place.process("ledger", "verify") as verifying:
+        assert await verifying.wait() == 0

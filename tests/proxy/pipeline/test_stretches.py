@@ -46,6 +46,16 @@ async def test_what_is_not_counted_always_passes() -> None:
     assert not stretch.may_begin("client")
 
 
+async def test_nothing_that_counts_passes_between_two_stretches() -> None:
+    """Also where the last one had room left."""
+    for stretch in (messages(3), usage()):
+        stretch.close()
+        assert not stretch.may_begin("client")
+        assert stretch.may_begin("backend")
+        stretch.open()
+        assert stretch.may_begin("client")
+
+
 async def test_who_waits_goes_on_with_the_next_stretch() -> None:
     """One message for each that is paid for, in whichever order they wait."""
     stretch = messages(1, "both")
