@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import parse_qsl
 
 from policies.refusals import Refusal, invalid_request
+from policies.values import value
 from proxy import strict_json
 from proxy.headers import HeaderList, folded
 from proxy.strict_json import Unreadable
@@ -32,7 +33,7 @@ class NotOneMeaning(Exception):
         self.refusal = refusal
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestParts:
     """The readable parts of a request, as its backend will see them: `headers` are those that travel on.
 
@@ -64,6 +65,8 @@ def media_type_of(parts: RequestParts, *expected: str) -> str:
     Nothing is assumed of a body without a type: some backends then read it, and others take their defaults instead.
     """
     content_types = header_of(parts, "Content-Type")
+    if len(content_types) == 1 and content_types[0] in expected:
+        return content_types[0]
     if len(content_types) > 1:
         raise NotOneMeaning(invalid_request("Several content types were sent", "Content-Type"))
     written, _, parameters = content_types[0].partition(";") if content_types else ("", "", "")
