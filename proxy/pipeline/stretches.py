@@ -72,7 +72,6 @@ class Stretch:
     def close(self) -> None:
         """The stretch is settled."""
         self._open = self.may_lack = False
-        self._free.clear()
         if self._was_stated:
             self._was_stated, self.stated = False, None
             self._settled.set()
