@@ -9,15 +9,15 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection
 
 from config.clock import utc_now
-from store import audit, audit_chain, schema
+from store import audit, audit_chain
 from store.audit import Act, Outcome, Result
 from store.audit_chain import PAGE, Link, Verified
 from store.engine import Database
 from store.schema import migrate
+from store.upgrading import config as alembic_config
 from tests.store.till import NOON
 
 GRANT = Act("ana", "10.0.0.7", "credits grant", {"account": "bén", "credits": 2.5}, "operator", 2_500_000)
@@ -155,8 +155,7 @@ async def test_what_was_there_before_the_chain_is_counted(empty_database_url: st
     database = Database(empty_database_url, utc_now)
 
     def as_of_0009(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(schema.__file__).replace("schema.py", "migrations"))
+        config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "0009")
         for number in (1, 3):
