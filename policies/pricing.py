@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from decimal import ROUND_CEILING, Context, Decimal, Inexact, InvalidOperation
 
-from policies.terms import MAX_AMOUNT, MICRO, Model, Price, Range, Term
+from policies.terms import MAX_AMOUNT, MICRO, Funding, Model, Price, Range, Term
 
 # Exact for anything that is not absurd; a unit of a hundred digits rounds up like everything else, and costs no time.
 _UPWARDS = Context(prec=80, rounding=ROUND_CEILING, Emin=-10_000, Emax=10_000, traps=[InvalidOperation])
@@ -43,6 +43,13 @@ def cost(price: Price, units: Units) -> int:
 def quota_cost(model: Model, units: Units) -> int:
     """What a call that consumed `units` takes of a quota."""
     return model.quota_cost if model.quota_price is None else cost(model.quota_price, units)
+
+
+def true_cost(model: Model, units: Units, funding: Funding) -> int | None:
+    """What a call that consumed `units` costs in what pays for it; None where that does not depend on units."""
+    if funding is Funding.CREDITS:
+        return cost(model.price, units)
+    return quota_cost(model, units) if funding is Funding.QUOTA and model.quota_price is not None else None
 
 
 def _composed(price: Price, each: Decimal, units: Units) -> Decimal:

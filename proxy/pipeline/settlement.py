@@ -12,7 +12,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from policies.pricing import cost, quota_cost, to_credits
+from policies.pricing import to_credits, true_cost
 from policies.scope import Mode
 from policies.terms import Funding, OnDeadline
 from proxy.headers import HeaderList
@@ -43,12 +43,7 @@ def measure(held: Held, documents: Sequence[Any], passed: Passed, complete: bool
 
 def priced(held: Held, units: Mapping[str, Decimal]) -> Measured:
     """What `units` cost, in what pays for the hold."""
-    model = held.admitted.allow.model
-    amount = None
-    if held.hold.funding is Funding.CREDITS:
-        amount = cost(model.price, units)
-    elif held.hold.funding is Funding.QUOTA and model.quota_price is not None:
-        amount = quota_cost(model, units)
+    amount = true_cost(held.admitted.allow.model, units, held.hold.funding)
     return Measured(amount, {name: str(value) for name, value in units.items()}, estimated=False)
 
 
