@@ -21,6 +21,8 @@ _UPWARDS = Context(prec=80, rounding=ROUND_CEILING, Emin=-10_000, Emax=10_000, t
 # Inexact raises instead of rounding behind our back.
 _EXACT = Context(prec=80, traps=[Inexact])
 
+_MOST = Decimal(MAX_AMOUNT)
+
 Units = Mapping[str, Decimal]
 
 
@@ -36,7 +38,7 @@ def cost(price: Price, units: Units) -> int:
             metered = _UPWARDS.add(metered, _UPWARDS.multiply(rate, units[unit]))
     if price.steps or price.surcharges or price.times:
         metered = _composed(price, metered, units)
-    exact = min(max(Decimal(price.base), metered), Decimal(MAX_AMOUNT))
+    exact = min(max(Decimal(price.base), metered), _MOST)
     return min(round_up(exact, price.round_up_to), MAX_AMOUNT)
 
 

@@ -30,15 +30,13 @@ log = logging.getLogger(__name__)
 def measure(held: Held, documents: Sequence[Any], passed: Passed, complete: bool) -> Measured:
     """What the exchange consumed, by what its answer says; `complete` tells whether all of the answer was seen."""
     asked, route = held.admitted.asked, held.admitted.asked.routed.route
+    stated = usage_in(documents, route.usage, passed) if route.usage else None
+    if stated is not None:
+        return priced(held, {**asked.units, **stated})
+    if route.usage and complete:
+        log.warning("no usable usage in the answer on route %s; the quote is charged", route.id)
     quoted = {name: str(value) for name, value in asked.units.items()}
-    if not route.usage:
-        return Measured(None, quoted, estimated=False)
-    stated = usage_in(documents, route.usage, passed)
-    if stated is None:
-        if complete:
-            log.warning("no usable usage in the answer on route %s; the quote is charged", route.id)
-        return Measured(None, quoted, estimated=True)
-    return priced(held, {**asked.units, **stated})
+    return Measured(None, quoted, estimated=bool(route.usage))
 
 
 def priced(held: Held, units: Mapping[str, Decimal]) -> Measured:
@@ -50,8 +48,7 @@ def priced(held: Held, units: Mapping[str, Decimal]) -> Measured:
 def passed(held: Held, answer: UpstreamAnswer, moment: float) -> Passed:
     """What was seen of an exchange until a moment of the event loop."""
     request = held.admitted.asked.routed.incoming.request
-    seconds = Decimal(f"{max(moment - held.asked_at, 0):.3f}")
-    return Passed(answer.headers, request.content.total_bytes, answer.taken, seconds)
+    return Passed(answer.headers, request.content.total_bytes, answer.taken, max(moment - held.asked_at, 0.0))
 
 
 def settle_verb(held: Held, measured: Measured, status: int, latency: timedelta, reason: str) -> Settle:
