@@ -25,7 +25,7 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from config import extractors, identity, jobs, quantities, retention, routes, secrets, settings, upstreams
+from config import extractors, jobs, proxies, quantities, retention, routes, secrets, settings, upstreams
 from proxy.cli import SECTIONS, main
 from proxy.operations.table import OPERATIONS
 
@@ -47,7 +47,7 @@ NAMED: list[tuple[Any, str]] = [
     (extractors.JsonPointer, "pointer"),
     (extractors.FieldName, "name"),
     (extractors.Number, "number"),
-    (identity.Network, "network"),
+    (proxies.Network, "network"),
     (jobs.Identifier, "id"),
     (routes.UnitName, "unit"),
     (routes.Match, "pattern"),

@@ -9,6 +9,7 @@ from aiohttp import HttpVersion11, web
 
 from policies.refusals import Reason, Refusal, invalid_request
 from policies.terms import HoldId
+from proxy.chain import Chain
 from proxy.errors import METHODS
 from proxy.headers import HeaderList, end_to_end
 from proxy.identity.credentials import Shown
@@ -22,7 +23,9 @@ _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+")
 """The characters of an authority without a user (RFC 3986 §3.2); that it names a backend's host is the backend's."""
 
 
-def receive(request: web.BaseRequest, request_id: HoldId, now: datetime, identifier: Identifier) -> Incoming | Refusal:
+def receive(
+    request: web.BaseRequest, request_id: HoldId, now: datetime, identifier: Identifier, chain: Chain
+) -> Incoming | Refusal:
     """The request with its one reading."""
     headers = _headers(request)
     if isinstance(headers, Refusal):
@@ -34,9 +37,14 @@ def receive(request: web.BaseRequest, request_id: HoldId, now: datetime, identif
     if isinstance(target, Refusal):
         return target
     shown = Shown(request.method, headers, request.remote)
-    text, travelling = id_text(request_id), identifier.travelling(end_to_end(headers), shown)
-    # Few requests nominate anything, and only those can ask for a WebSocket.
+    if chain.is_loop(shown):
+        hint = "An upstream leads back to Farebox; correct its `url`."
+        return Refusal(Reason.LOOP, "The request has passed here before", hint)
     current = request.version == HttpVersion11
+    travelling = identifier.travelling(end_to_end(headers), shown)
+    travelling = chain.onward(travelling, shown, "1.1" if current else "1.0")
+    text = id_text(request_id)
+    # Few requests nominate anything, and only those can ask for a WebSocket.
     websocket = current and "Upgrade" in request.headers and handshake.asks(request.method, headers)
     return Incoming(request, request_id, text, request.method, target, headers, travelling, now, websocket)
 
