@@ -1,0 +1,371 @@
+"""Odd answers of a backend, through Farebox, and what clients' parsers make of what comes out: all the same, or 502.
+
+h11 and llhttp read as clients do, and so does `http.client`, on which requests and urllib3 stand. That one takes any
+interim answer but 100 for the answer itself, so it is shown answers without them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.client import HTTPException, HTTPResponse
+from random import Random
+from typing import Any, cast
+
+import h11
+import httptools
+
+from tests.differential.field import CLIENTS, Field
+from tests.differential.readers import PART, REFUSED, WHOLE, Headers, found
+from tests.differential.recorder import Answerer
+
+
+@dataclass(frozen=True, slots=True)
+class OddAnswer:
+    """What a backend answers to which method, and whether it closes the connection then."""
+
+    number: int
+    kinds: tuple[str, ...]
+    method: str
+    data: bytes
+    closes: bool
+
+
+CONTROLS = [bytes([byte]) for byte in (*range(0x20), 0x7F, 0x80, 0x85, 0xA0, 0xFF)] + [
+    b"\xc3\xa9",
+    b"\xe2\x80\xa8",
+    b"\xc2\x85",
+]
+STATUS_LINES = [b"HTTP/1.1 200 OK", b"HTTP/1.1 200 ", b"HTTP/1.1 200", b"HTTP/1.0 200 OK", b"HTTP/1.1 404 Not Found"]
+STATUS_LINES += [
+    b"HTTP/1.1 204 No Content",
+    b"HTTP/1.1 304 Not Modified",
+    b"HTTP/1.1 206 Partial Content",
+    b"HTTP/1.1 599 x",
+]
+ODD_LINES = [
+    b"HTTP/1.1 20 OK",
+    b"HTTP/1.1 2000 OK",
+    b"HTTP/1.1  200 OK",
+    b"HTTP/1.1\t200 OK",
+    b"HTTP/1.1 -200 OK",
+    b"200 OK",
+]
+ODD_LINES += [
+    b"HTTP/2 200",
+    b"HTTP/1.2 200 OK",
+    b"ICY 200 OK",
+    b"HTTP/1.1 099 x",
+    b"HTTP/1.1 101 x",
+    b"http/1.1 200 OK",
+    b"",
+]
+ODD_LINES += [
+    b"HTTP/1.1 200 caf\xe9",
+    b"HTTP/1.1 200 a\x00b",
+    b"HTTP/1.1 200 a\rb",
+    b"HTTP/1.1 200 \xe2\x80\xa8",
+    b"HTTP/1.1 200\x0bOK",
+]
+INTERIM = [
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n",
+    b"HTTP/1.1 102 x\r\nX: \x85\r\n\r\n",
+]
+LINES = [
+    b"X-A: 1",
+    b"X-A:",
+    b"x-a: 2",
+    b"Set-Cookie: a=1",
+    b"Set-Cookie: b=2",
+    b"Content-Type: text/plain",
+    b"X-A: caf\xe9",
+]
+LINES += [
+    b"X-A: \t a \t",
+    b"X_A: 1",
+    b"X-A: a  b",
+    b"Connection: close",
+    b"Connection: keep-alive, X-A",
+    b"Keep-Alive: 5",
+    b"Date: x",
+]
+ODD_HEADERS = [
+    b"X-A : 1",
+    b" X-A: 1",
+    b"X-A: a\r\n b",
+    b"X-A",
+    b": 1",
+    b"X-A: a\nX-B: b",
+    b"X-A: a\rX-B: b",
+    b"X-A: a\r\r\n",
+    b"X\xff: 1",
+]
+ODD_HEADERS += [
+    b"Trailer: X",
+    b"Upgrade: h2c\r\nConnection: upgrade",
+    b"X-A: a\x0bX-B: b",
+    b"X-A: a\x1cb",
+    b"X-A: a\xc2\x85b",
+    b"X-A: a\x85b",
+]
+FRAMINGS = [b"Content-Length: 2", b"Transfer-Encoding: chunked", b"Content-Length: 0", b"", b"Content-Length: 5"]
+ODD_FRAMINGS = [
+    b"Content-Length: +2",
+    b"Content-Length: 2, 2",
+    b"Content-Length: 2\r\nContent-Length: 2",
+    b"Content-Length: 0x2",
+]
+ODD_FRAMINGS += [
+    b"Content-Length: 2\r\nTransfer-Encoding: chunked",
+    b"Transfer-Encoding: gzip, chunked",
+    b"Transfer-Encoding: identity",
+]
+ODD_FRAMINGS += [
+    b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+    b"Transfer-Encoding: xchunked",
+    b"Content-Length:",
+]
+ODD_FRAMINGS += [
+    b"Content-Length: 2\r\ncontent-length: 3",
+    b"Transfer-Encoding: chunked, chunked",
+    b"Transfer_Encoding: chunked",
+]
+ODD_FRAMINGS += [
+    b"Content-Length: 99999999999999999999",
+    b"Content-Length : 2",
+    b"Transfer-Encoding:\x0bchunked",
+    b"Content-Length: 02",
+]
+BODIES = [
+    b"ok",
+    b"",
+    b"2\r\nok\r\n0\r\n\r\n",
+    b"2\r\nok\r\n",
+    b"2;a=b\r\nok\r\n0\r\n\r\n",
+    b"2\r\nok\r\n0\r\nX-T: 1\r\n\r\n",
+    b"okokok",
+]
+ODD_BODIES = [
+    b"2 \r\nok\r\n0\r\n\r\n",
+    b"0x2\r\nok\r\n0\r\n\r\n",
+    b"2\nok\n0\n\n",
+    b"2\r\nokok\r\n0\r\n\r\n",
+    b"+2\r\nok\r\n0\r\n\r\n",
+]
+ODD_BODIES += [
+    b"ok" + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+    b"2;a\nb\r\nok\r\n0\r\n\r\n",
+    b"0\r\n\r\n" * 2,
+    b"x" * 70_000,
+]
+ODD_BODIES += [
+    b"ffffffffffffffff2\r\nok\r\n0\r\n\r\n",
+    b"2\r\nok\r\n0\r\nContent-Length: 9\r\n\r\n",
+    b"2\r\nok\r\n0\r\n X: a\r\n\r\n",
+]
+
+
+def odd_answers(seed: int, count: int) -> Iterator[OddAnswer]:
+    """Answers with one or two odd parts, the same for the same seed and number."""
+    for number in range(count):
+        random = Random(f"answer {seed} {number}")
+        parts = {"status line": random.choice(STATUS_LINES), "framing": random.choice(FRAMINGS)}
+        parts |= {
+            "headers": b"\r\n".join(random.sample(LINES, random.randrange(4))),
+            "body": random.choice(BODIES),
+            "interim": b"",
+        }
+        odd = {
+            "status line": ODD_LINES,
+            "framing": ODD_FRAMINGS,
+            "headers": ODD_HEADERS,
+            "body": ODD_BODIES,
+            "interim": INTERIM,
+        }
+        kinds = tuple(sorted(random.sample([*odd, "bytes"], random.choice([1, 1, 2]))))
+        for kind in kinds:
+            if kind != "bytes":
+                parts[kind] = random.choice(odd[kind])
+        head = b"\r\n".join(part for part in (parts["status line"], parts["headers"], parts["framing"]) if part)
+        data = parts["interim"] + head + b"\r\n\r\n" + parts["body"]
+        if "bytes" in kinds:
+            at, byte = random.randrange(len(data)), random.choice(CONTROLS)
+            data = data[:at] + byte + data[at + random.choice([0, 1]) :]
+        yield OddAnswer(number, kinds, random.choice(["GET", "GET", "GET", "HEAD"]), data, random.random() < 0.7)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a client makes of the answer: of one that is cut, only that it is."""
+
+    status: int = 0
+    reason: str = ""
+    headers: Headers = ()
+    body: bytes = b""
+    rest: str = WHOLE
+
+
+def by_h11(method: str, data: bytes) -> Read:
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=2**20)
+    connection.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(data)
+    connection.receive_data(b"")
+    head, body = h11.Response(status_code=500, headers=[]), b""
+    try:
+        while True:
+            event = connection.next_event()
+            if isinstance(event, h11.Response):
+                head = event
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                rest = connection.trailing_data[0]
+                names = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers]
+                reason = bytes(head.reason).decode("latin-1").strip()
+                return _read(head.status_code, reason, names, body, REFUSED if rest else WHOLE)
+            elif not isinstance(event, h11.InformationalResponse):
+                return Read(rest=PART)
+    except h11.RemoteProtocolError as error:
+        cut = ("peer closed", "without sending", "ConnectionClosed")
+        return Read(rest=PART if any(words in str(error) for words in cut) else REFUSED)
+
+
+class _Llhttp:
+    """Callbacks of httptools."""
+
+    def __init__(self, method: str) -> None:
+        self.method, self.complete, self.surplus = method, False, False
+        self.parser = httptools.HttpResponseParser(self)
+
+    def on_message_begin(self) -> None:
+        self.surplus = self.complete
+        self.reason, self.body, self.names = b"", b"", list[tuple[str, str]]()
+
+    def on_status(self, reason: bytes) -> None:
+        self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.names.append((name.decode("latin-1"), value.decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        self.status = self.parser.get_status_code()
+        self.head_complete = self.status >= 200
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.complete = self.parser.get_status_code() >= 200
+
+
+def by_llhttp(method: str, data: bytes) -> Read:
+    reader = _Llhttp(method)
+    if method == "HEAD":
+        # llhttp has to be told by its user that there is no body; httptools has no way to, so its head is all.
+        head, separator, rest = data.rpartition(b"\r\n\r\n")
+        if rest or not separator:
+            return Read(rest=REFUSED if separator else PART)
+        lines = [
+            line
+            for line in head.split(b"\r\n")
+            if not line.lower().startswith((b"content-length:", b"transfer-encoding:"))
+        ]
+        data = b"\r\n".join([*lines, b"Content-Length: 0", b"", b""])
+    try:
+        reader.parser.feed_data(data)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return Read(rest=REFUSED)
+    if reader.surplus or not reader.complete:
+        return Read(rest=REFUSED if reader.surplus else PART)
+    return _read(reader.status, reader.reason.decode("latin-1").strip(), reader.names, reader.body, WHOLE)
+
+
+class _Kept(io.BytesIO):
+    """What http.client reads from: it closes that at the end of an answer, and what is left is to be seen."""
+
+    def makefile(self, mode: str) -> _Kept:
+        return self
+
+    def close(self) -> None:
+        pass
+
+
+def by_http_client(method: str, data: bytes) -> Read:
+    while data.startswith(b"HTTP/1.1 1"):
+        data = data.partition(b"\r\n\r\n")[2]
+    source = _Kept(data)
+    response = HTTPResponse(cast(Any, source), method=method)
+    try:
+        response.begin()
+        body = response.read()
+    except HTTPException:
+        return Read(rest=PART)
+    rest = REFUSED if source.read() else WHOLE
+    return _read(response.status, response.reason, response.getheaders(), body, rest)
+
+
+def _read(status: int, reason: str, names: list[tuple[str, str]], body: bytes, rest: str) -> Read:
+    one = found("", "", names, body)
+    return Read(status, reason, one.headers, body, rest)
+
+
+CLIENT_READERS: dict[str, Callable[[str, bytes], Read]] = {
+    "h11": by_h11,
+    "httptools": by_llhttp,
+    "http.client": by_http_client,
+}
+
+
+@dataclass
+class AnswerOutcome:
+    """What came of an odd answer: it was passed on, cut, or refused with 502 or 504."""
+
+    odd: OddAnswer
+    passed: bool = False
+    cut: bool = False
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Answers:
+    """The run over answers."""
+
+    field: Field
+
+    async def run(self, seed: int, count: int, progress: Callable[[int], None] = lambda _: None) -> list[AnswerOutcome]:
+        """Every answer, in the order of its number."""
+        queue, outcomes = list(odd_answers(seed, count)), list[AnswerOutcome]()
+
+        async def client(at: int) -> None:
+            for odd in queue[at::CLIENTS]:
+                outcomes.append(await self._try(odd, self.field.answerers[at], at))
+                progress(len(outcomes))
+
+        async with asyncio.TaskGroup() as group:
+            for at in range(CLIENTS):
+                group.create_task(client(at))
+        return sorted(outcomes, key=lambda outcome: outcome.odd.number)
+
+    async def _try(self, odd: OddAnswer, answerer: Answerer, client: int) -> AnswerOutcome:
+        outcome = AnswerOutcome(odd)
+        answerer.answer, answerer.closes = odd.data, odd.closes
+        asked = f"{odd.method} /a{client}/{odd.number}/open/x HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
+        data, closed = await self.field.say([asked.encode()])
+        if not closed:
+            outcome.problems.append("the connection was left open")
+        readings = {name: read(odd.method, data) for name, read in CLIENT_READERS.items()}
+        said = set(readings.values())
+        if len(said) > 1 or any(reading.rest == REFUSED for reading in said):
+            outcome.problems.append(
+                "; ".join(f"{name}: {reading}" for name, reading in readings.items()) + f"; of {data!r}"
+            )
+            return outcome
+        (reading,) = said
+        outcome.cut = reading.rest == PART
+        own = reading.status in (502, 504) and b"upstream_" in data
+        outcome.passed = not outcome.cut and not own and (odd.method != "HEAD" or reading.status not in (502, 504))
+        return outcome
