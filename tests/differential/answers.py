@@ -21,6 +21,9 @@ from tests.differential.field import CLIENTS, Field
 from tests.differential.readers import PART, REFUSED, WHOLE, Headers, found
 from tests.differential.recorder import Answerer
 
+CLOSED_S = 5
+"""Within this every answer has ended: its client has asked for that."""
+
 
 @dataclass(frozen=True, slots=True)
 class OddAnswer:
@@ -354,7 +357,7 @@ class Answers:
         outcome = AnswerOutcome(odd)
         answerer.answer, answerer.closes = odd.data, odd.closes
         asked = f"{odd.method} /a{client}/{odd.number}/open/x HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
-        data, closed = await self.field.say([asked.encode()])
+        data, closed = await self.field.say([asked.encode()], CLOSED_S)
         if not closed:
             outcome.problems.append("the connection was left open")
         readings = {name: read(odd.method, data) for name, read in CLIENT_READERS.items()}

@@ -37,7 +37,7 @@ identity: {{jwt: [{{name: app, algorithms: [HS256], secret: "{SECRET}", user: us
 limits: {{body_timeout: {round(BODY_S * 1000)}ms}}
 log: {{level: error}}
 """
-_UPSTREAM = "  {name}: {{url: {url}, response_timeout: 2s, idle_timeout: 300ms, headers: {{X-Backend-Key: ours}}}}\n"
+_UPSTREAM = "  {name}: {{url: {url}, response_timeout: 2s, idle_timeout: 200ms, headers: {{X-Backend-Key: ours}}}}\n"
 _ROUTES = """
   - {{id: {name}-open, match: "* /{name}/{{case}}/open/**", upstream: {name}, access: open}}
   - {{id: {name}-flat, match: "POST /{name}/{{case}}/flat", upstream: {name}, app: shop, model: {{const: cheap}}}}
@@ -53,11 +53,13 @@ class Field:
     recorders: list[Recorder]
     answerers: list[Answerer]
 
-    async def say(self, pieces: Sequence[bytes]) -> tuple[bytes, bool]:
-        """What Farebox answers to these bytes, and whether it has closed the connection afterwards."""
+    async def say(self, pieces: Sequence[bytes], quiet_s: float = QUIET_S) -> tuple[bytes, bool]:
+        """What Farebox answers to these bytes, and whether it has closed the connection afterwards, without being quiet
+        for longer than `quiet_s`.
+        """
         reader, writer = await asyncio.open_connection(self.address.host, self.address.port)
         # It listens while it speaks: a reset that answers its last words would take away what it has not heard yet.
-        hearing = asyncio.create_task(_hear(reader))
+        hearing = asyncio.create_task(_hear(reader, quiet_s))
         try:
             for piece in pieces:
                 writer.write(piece)
@@ -77,12 +79,12 @@ class Field:
         return (WELCOME - balance.available) // CHEAP
 
 
-async def _hear(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
+async def _hear(reader: asyncio.StreamReader, quiet_s: float) -> tuple[bytes, bool]:
     """Until the connection ends, or nothing more is said."""
     answer = b""
     try:
         while True:
-            async with asyncio.timeout(QUIET_S):
+            async with asyncio.timeout(quiet_s):
                 piece = await reader.read(2**16)
             if not piece:
                 return answer, True

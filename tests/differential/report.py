@@ -42,7 +42,7 @@ def report_of(
     seed: int, requests: Sequence[Outcome], answers: Sequence[AnswerOutcome], parsers: Sequence[str]
 ) -> Report:
     asked = [
-        (outcome.case.kinds, outcome.forwarded > 1, outcome.cut > 0, bool(outcome.problems)) for outcome in requests
+        (outcome.case.kinds, outcome.forwarded > 0, outcome.cut > 0, bool(outcome.problems)) for outcome in requests
     ]
     said = [(outcome.odd.kinds, outcome.passed, outcome.cut, bool(outcome.problems)) for outcome in answers]
     problems = [

@@ -38,7 +38,7 @@ async def test_a_forwarded_request_has_one_meaning(field: Field) -> None:
     outcomes = await Requests(field, readers()).run(SEED, 400)
     assert [(outcome.case.number, outcome.problems) for outcome in outcomes if outcome.problems] == []
     # Else it would say nothing: neither that what passes is read alike, nor that what is refused does not pass.
-    assert sum(outcome.forwarded > 1 for outcome in outcomes) > 50
+    assert sum(outcome.forwarded > 0 for outcome in outcomes) > 50
     assert sum(outcome.forwarded == 0 for outcome in outcomes) > 100
 
 
