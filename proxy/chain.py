@@ -29,6 +29,9 @@ MAX_HOPS = 20
 REMEMBERED = 4096
 """Peers that are remembered with what they are: more than there are clients at a time."""
 
+LONG_HOST = 100
+"""Characters of a host; longer ones are rare, and are not remembered."""
+
 _SPEAKING = frozenset(
     {"forwarded", "clientip", "xclientip", "xrealip", "xclusterclientip", "xoriginalhost", "trueclientip"}
     | {"cfconnectingip", "fastlyclientip", "xazureclientip", "xenvoyexternaladdress", "xscheme", "xurlscheme"}
@@ -74,9 +77,12 @@ class Chain:
         trusted = settings.identity.trusted_header
         named = () if trusted is None else (trusted.name, trusted.email, trusted.secret_header)
         # Whether those travel on is decided where they are judged.
-        self._theirs = frozenset(folded(name) for name in named if name is not None)
+        theirs = frozenset(folded(name) for name in named if name is not None)
+        self._speaks = remembering(lambda name: _speaks(folded(name)) and folded(name) not in theirs)
         self._address = lru_cache(REMEMBERED)(canonical)
         self._is_trusted = lru_cache(REMEMBERED)(lambda address: is_in(address, self._peers))
+        # Nearly all requests come from nobody's proxy, and many from the same peer.
+        self._told_of_peer = lru_cache(REMEMBERED)(self._told_anew)
 
     def client(self, shown: Shown) -> Client:
         """Who asks, as far as trusted proxies tell."""
@@ -91,34 +97,34 @@ class Chain:
             addresses.append(at)
         return Client(tuple(reversed(addresses)), hop.scheme, hop.host)
 
-    def onward(self, headers: HeaderList, shown: Shown, version: str) -> HeaderList:
+    def onward(self, headers: HeaderList, shown: Shown, host: str, version: str) -> HeaderList:
         """`headers` with what the backend is told of the chain, and without what nobody trusted has said of it.
 
-        `version` is that of the HTTP that the request came in; it has one `Host`.
+        `host` and `version` (of HTTP) are those of the request.
         """
-        client = self.client(shown)
-        is_told = self._is_trusted(client.addresses[-1]) if self._peers else False
-        kept = [header for header in headers if not _speaks(header[0]) or self._travels(header[0], headers, is_told)]
+        kept = [header for header in headers if not self._speaks(header[0])]
+        peer = self._address(shown.peer or "")
+        if not (self._peers and self._is_trusted(peer)):
+            tell = self._told_of_peer if len(host) <= LONG_HOST else self._told_anew
+            return kept + tell(peer, host, version)
+        if len(kept) < len(headers):
+            kept = [header for header in headers if not self._speaks(header[0]) or _is_passed(header[0], headers)]
+        return kept + self._told(self.client(shown), host, version)
+
+    def _told_anew(self, peer: str | None, host: str, version: str) -> HeaderList:
+        return self._told(Client((peer,), None, None), host, version)
+
+    def _told(self, client: Client, host: str, version: str) -> HeaderList:
         return [
-            *kept,
             ("X-Forwarded-For", ", ".join(address or "unknown" for address in client.addresses)),
             ("X-Forwarded-Proto", client.scheme or "http"),
-            ("X-Forwarded-Host", client.host or shown.values("host")[0]),
+            ("X-Forwarded-Host", client.host or host),
             ("Via", f"{version} {self._marker}"),
         ]
 
-    def _travels(self, name: str, headers: HeaderList, is_told: bool) -> bool:
-        """Whether a header that speaks of the client goes on: once, in the spelling that its proxy knows as its own."""
-        plain = folded(name)
-        if plain in self._theirs:
-            return True
-        known = is_told and plain not in _REPLACED and re.fullmatch("[A-Za-z-]+", name) is not None
-        return known and sum(folded(other) == plain for other, _ in headers) == 1
-
-    def is_loop(self, shown: Shown) -> bool:
-        """Whether a request has passed here before (RFC 9110 §7.6.3)."""
-        vias = [part for value in shown.values("via") for part in value.split(",")]
-        return any(self._marker in part.split()[1:2] for part in vias)
+    def is_loop(self, vias: Sequence[str]) -> bool:
+        """Whether a request with these values of `Via` has passed here before (RFC 9110 §7.6.3)."""
+        return any(self._marker in part.lower().split()[1:2] for value in vias for part in value.split(","))
 
 
 def marker(settings: FareboxSettings) -> str:
@@ -131,11 +137,16 @@ def marker(settings: FareboxSettings) -> str:
     return "farebox-" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-@remembering
-def _speaks(name: str) -> bool:
-    """Whether a header tells, or may be taken for one that tells, where a request comes from."""
-    plain = folded(name)
+def _speaks(plain: str) -> bool:
+    """Whether a header tells, or may be taken for one that tells, where a request comes from; by its folded name."""
     return plain.startswith("xforwarded") or plain in _SPEAKING
+
+
+def _is_passed(name: str, headers: HeaderList) -> bool:
+    """Whether what a trusted peer says goes on as it is: once, and in the spelling that it knows as its own."""
+    plain = folded(name)
+    is_known = plain not in _REPLACED and re.fullmatch("[A-Za-z-]+", name) is not None
+    return is_known and sum(folded(other) == plain for other, _ in headers) == 1
 
 
 def canonical(text: str) -> str | None:

@@ -113,7 +113,7 @@ def test_h05_an_endless_chain_ends() -> None:
 def onward(peer: str, *headers: tuple[str, str], **more: object) -> HeaderList:
     shown = Shown("GET", [HOST, *headers], peer)
     own = settings(proxies={"peers": ["10.0.0.0/8"]}, **more)
-    return [header for header in Chain(own).onward([HOST, *headers], shown, "1.1") if header[0] != "Via"]
+    return [header for header in Chain(own).onward([HOST, *headers], shown, HOST[1], "1.1") if header[0] != "Via"]
 
 
 SPOOFED = [
@@ -205,12 +205,12 @@ def test_h09_a_request_is_marked_and_known_again() -> None:
     """In whatever company; a name that merely contains ours, or a comment with it, is another's."""
     own = settings()
     mine, name = Chain(own), marker(own)
-    (via,) = [value for key, value in mine.onward([HOST], Shown("GET", [HOST], "::1"), "1.0") if key == "Via"]
+    (via,) = [value for key, value in mine.onward([HOST], Shown("GET", [HOST], "::1"), HOST[1], "1.0") if key == "Via"]
     assert via == f"1.0 {name}"
     for value in (via, f"1.1 a, {via} (note) , 1.1 b", f"HTTP/1.1   {name}"):
-        assert mine.is_loop(Shown("GET", [("Via", "1.1 other"), ("vIA", value)], None))
+        assert mine.is_loop(["1.1 other", value])
     for value in ("", ",", "1.1", name, f"1.1 x{name}", f"1.1 {name}x", f"1.1 other ({name})"):
-        assert not mine.is_loop(Shown("GET", [("Via", value), ("X-Via", via)], None))
+        assert not mine.is_loop([value])
 
 
 def test_h09_one_farebox_before_another_is_no_loop() -> None:
