@@ -18,6 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from config.extractors import UsageSource
+from policies.values import value
 from proxy import strict_json
 from proxy.headers import HeaderList
 from proxy.pipeline.metering import is_believable
@@ -35,17 +36,17 @@ class Wanted:
     pointer: tuple[str, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Passed:
     """What was seen of an exchange beside its documents: the answer's headers, both bodies' bytes, and the time."""
 
     headers: HeaderList
     request_bytes: int
     answer_bytes: int
-    seconds: Decimal
+    seconds: float
 
 
-NOTHING_PASSED = Passed([], 0, 0, Decimal(0))
+NOTHING_PASSED = Passed([], 0, 0, 0.0)
 """For what has no answer of its own, such as a message of a WebSocket."""
 
 
@@ -89,7 +90,7 @@ def _stated(unit: Wanted, documents: Sequence[Any], passed: Passed) -> Any:
         return Decimal(texts[0]) if len(texts) == 1 and _NUMBER.fullmatch(texts[0]) else False
     if source.bytes is not None:
         return passed.request_bytes if source.bytes == "request" else passed.answer_bytes
-    return passed.seconds
+    return Decimal(f"{passed.seconds:.3f}")
 
 
 def _lookup(document: Any, pointer: tuple[str, ...]) -> Any:

@@ -7,6 +7,7 @@
 | a block of messages has passed                       | settled                                                 |
 | the backend has stated a usage                       | settled by it, before the client has the whole of it    |
 | the session ended with messages counted              | settled by their number                                 |
+| … one of them cut                                    | … it counts, or not, by the route's `on_abort`          |
 | … with an answer under way, of no known usage        | settled or released by the route's `on_abort`           |
 | … and nothing has begun                              | released                                                |
 
@@ -32,7 +33,7 @@ from proxy.headers import HeaderList
 from proxy.pipeline import settlement
 from proxy.pipeline.ending import ended_by, outcome_of
 from proxy.pipeline.exchange import Held, Incoming, Measured, Routed
-from proxy.pipeline.lease import Lease
+from proxy.pipeline.lease import Leases
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import ClientLeft, begin, relay
 from proxy.pipeline.reservation import Reserving, identify
@@ -60,8 +61,9 @@ CLOSING_S = 5
 class WebSockets:
     """The WebSockets of one process."""
 
-    def __init__(self, services: Services, recorder: Recorder, send: Send, reserve: Reserving) -> None:
+    def __init__(self, services: Services, recorder: Recorder, send: Send, reserve: Reserving, leases: Leases) -> None:
         self._services = services
+        self._leases = leases
         self._recorder = recorder
         self._send = send
         self._reserve = reserve
@@ -95,7 +97,7 @@ class WebSockets:
         """One that is paid for."""
         asked, ledger = held.admitted.asked, self._services.store.ledger
         routed, incoming = asked.routed, asked.routed.incoming
-        with Lease(ledger, held, self._limits.request_deadline) as lease:
+        with self._leases.of(held) as lease:
             async with ended_by(ledger, held, lambda: settlement.release_verb(held, "no answer")), lease.in_time():
                 answer = await self._send(routed, held.admitted.caller, held)
         async with answer:
@@ -122,6 +124,7 @@ class WebSockets:
         bounds = Bounds(
             websocket.max_message,
             websocket.idle_timeout.total_seconds(),
+            websocket.total_timeout.total_seconds() if websocket.total_timeout is not None else None,
             self._limits.measured if websocket.charge == "usage" else 0,
         )
         client = ClientEnd(incoming.request, response)
@@ -165,8 +168,7 @@ class WebSockets:
             while current is not None:
                 await self._stretch(current, running, stretch)
                 await _either(stretch.needed, running)
-                # A usage that was stated is paid for, though its client has left.
-                goes_on = stretch.was_stated or not running.done()
+                goes_on = stretch.goes_on(talking=not running.done())
                 current = await self._next(held, session, stretch) if goes_on else None
             await running
         finally:
@@ -177,7 +179,7 @@ class WebSockets:
         """One stretch, from its hold to the end of its hold."""
         ledger = self._services.store.ledger
         # Places are given back with each stretch: the next one asks for its own, and a quiet connection takes none.
-        with held.admitted.passing.held(), Lease(ledger, held, self._limits.request_deadline) as lease:
+        with held.admitted.passing, self._leases.of(held) as lease:
             async with ended_by(ledger, held, lambda: self._verb(held, stretch)), lease.in_time():
                 await _either(stretch.over, running)
             await outcome_of(held, ledger.end(self._verb(held, stretch)))
@@ -205,16 +207,17 @@ class WebSockets:
         asked = held.admitted.asked
         if stretch.was_stated and stretch.stated is not None:
             measured = settlement.priced(held, {**asked.units, **stretch.stated})
-            if not stretch.may_lack or (measured.amount or 0) >= held.hold.amount:
+            if stretch.is_all(measured.amount, held.hold.amount):
                 return self._settle(held, measured, "answered")
         if stretch.was_stated:
             log.warning("no usable usage on route %s; the quote is charged", asked.routed.route.id)
             return self._settle(held, settlement.measure(held, (), NOTHING_PASSED, complete=False), "answered")
-        if stretch.count:
-            return self._settle(
-                held, settlement.priced(held, {**asked.units, MESSAGES: Decimal(stretch.count)}), "answered"
-            )
-        if stretch.busy:
+        rule = asked.routed.route.settings.on_abort
+        messages = stretch.count if rule == "release" else stretch.count + stretch.cut
+        if messages and not (rule == "quote" and stretch.cut):
+            measured = settlement.priced(held, {**asked.units, MESSAGES: Decimal(messages)})
+            return self._settle(held, measured, "answered")
+        if stretch.busy or messages:
             measured = settlement.measure(held, (), NOTHING_PASSED, complete=False)
             latency = self._services.now() - asked.routed.incoming.received_at
             return settlement.abort_verb(held, measured, SWITCHED, latency)

@@ -23,7 +23,6 @@ NOT_YET = {
     "D03": "many tiny chunks",
     "D05": "some caches are tried",
     "D06": "a balance is tried in the laws of the ledger and on the wire, under no id",
-    "M08": "GraphQL",
 }
 """What no test tries under its id, or not in all its parts, and why."""
 
