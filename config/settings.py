@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from config.admin import MAX_CREDITS, Admin
 from config.cors import Cors
 from config.credits import Credits
 from config.deadlines import deadline_problems
@@ -27,19 +28,8 @@ from config.proxies import Proxies
 from config.quantities import Address, Duration, ListenAddress, Size
 from config.retention import Retention
 from config.routes import Match, Route
-from config.secrets import HeaderSecret
 from config.upstreams import Upstream
 from config.yaml_source import PathKey, YamlSource
-
-MAX_CREDITS = 10**9
-"""Of a single grant; more decimals than six would be less than a micro-credit."""
-
-
-class Admin(Settings):
-    listen: ListenAddress = Address("127.0.0.1", 8081)
-    """For the admin API, probes and metrics. Keep it away from the outside."""
-    token: HeaderSecret | None = None
-    """Bearer token of operators. Without one the admin API is closed; probes and metrics stay open."""
 
 
 class Accounts(Settings):
@@ -138,6 +128,9 @@ class FareboxSettings(Settings):
     """Whose pages may ask from other origins; without it, preflights are requests like others."""
     management: Management = Management()
     """The API for end users."""
+    http_parser: Literal["compiled", "any"] = "compiled"
+    """`any` also starts with aiohttp's parser in Python, which is slower and accepts more than it should; where its
+    compiled one is missing, a start is refused else."""
     limits: Limits = Limits()
     """Bounds on single requests."""
     idempotency: Idempotency = Idempotency()

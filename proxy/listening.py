@@ -71,14 +71,15 @@ class _Handler(web.RequestHandler):
         """The answer to what is not a request, or to what the pipeline could not answer. The connection is closed."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way already; another one cannot follow it")
-        answer, request_id = self._pipeline.refuse_unread(_refusal(status, exc))
+        answer, request_id = self._pipeline.refuse_unread(refusal_of_unread(status, exc))
         headers = [*answer.headers, ("X-Request-Id", request_id)]
         response = Relayed(answer.status, None, headers, len(answer.body), answer.body)
         response.force_close()
         return response
 
 
-def _refusal(status: int, error: BaseException | None) -> Refusal:
+def refusal_of_unread(status: int, error: BaseException | None) -> Refusal:
+    """What is told of a request that could not be read, or answered, which repeats nothing of it."""
     if status != 400:
         return Refusal(Reason.INTERNAL, "Internal error", "Report the request id to the operator.")
     if isinstance(error, LineTooLong):

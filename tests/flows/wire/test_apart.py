@@ -83,7 +83,7 @@ async def test_a01_each_listener_has_credentials_of_its_own(wire: Wire) -> None:
         ("POST /flat", wire.bearer(), 401),
     ):
         client = await RawClient.connect(wire.admin.host, wire.admin.port)
-        await client.send(request(line, credential))
+        await client.send(request(line, "Host: localhost", credential))
         assert (await client.answer()).status == status, line
         await client.close()
     assert not wire.backend.requests
