@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from config.extractors import Settings
-from config.identity import Network
+from config.proxies import Network
 from config.quantities import Duration
 
 LOOPBACK: list[Network] = [ip_network("127.0.0.0/8"), ip_network("::1/128")]
@@ -27,6 +27,6 @@ class Connections(Settings):
     """The same for one address (of IPv6, one /64), with 429: an office of eighty browsers stays below."""
     trusted: Annotated[list[Network], Field(max_length=100)] = LOOPBACK
     """Proxies in front, whose connections are not counted by source, as they bring everybody's requests. Those of
-    `identity.failures.proxies` and `identity.trusted_header.peers` are trusted too."""
+    `proxies.peers` and `identity.trusted_header.peers` are trusted too."""
     keepalive: Duration = timedelta(seconds=75)
     """How long a connection may wait for its next request: longer than load balancers in front keep theirs."""

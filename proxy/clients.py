@@ -28,8 +28,9 @@ from typing import Protocol
 
 from config.settings import FareboxSettings
 from policies.refusals import Reason, Refusal, request_timeout
+from proxy.chain import canonical
 from proxy.identity.credentials import is_in
-from proxy.identity.failures import network_of
+from proxy.identity.failures import source_of
 from proxy.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class Clients:
         limits, identity = settings.limits, settings.identity
         self._settings = settings.connections
         self._most = min(self._settings.most, affordable())
-        self._trusted = [*self._settings.trusted, *identity.failures.proxies]
+        self._trusted = [*self._settings.trusted, *settings.proxies.peers]
         self._trusted += identity.trusted_header.peers if identity.trusted_header is not None else []
         self._headers_s = limits.headers_timeout.total_seconds()
         self._answer_s = limits.answer_timeout.total_seconds()
@@ -206,7 +207,8 @@ class Clients:
     # Who may come in.
 
     def _source(self, address: str | None) -> str | None:
-        return None if address is None or is_in(address, self._trusted) else network_of(address)
+        known = canonical(address or "")
+        return None if address is None or is_in(known, self._trusted) else source_of(known)
 
     def _no_room(self, source: str | None) -> Refusal | None:
         of_source = self._by_source.get(source, {}) if source is not None else {}

@@ -9,7 +9,7 @@
     431 headers_too_large                        500 internal_error
     502 upstream_unreachable, upstream_broken
     503 store_unavailable, identity_unavailable, upstream_busy, overloaded
-    504 upstream_timeout
+    504 upstream_timeout                         508 loop_detected
 
 Bodies keep the fields of the origin system first and add `code`, `request_id` and `hint`. A route may ask for the
 error object of the OpenAI API, or for RFC 9457 problem details, instead.
@@ -60,6 +60,7 @@ STATUS: dict[Reason, int] = {
     Reason.UPSTREAM_BUSY: 503,
     Reason.OVERLOADED: 503,
     Reason.UPSTREAM_TIMEOUT: 504,
+    Reason.LOOP: 508,
 }
 
 PROTECTING = (

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestPayloadError, _ErrInfo
 
@@ -22,6 +22,9 @@ from policies.refusals import Reason, Refusal, invalid_request
 from proxy.clients import Clients, Taking
 from proxy.pipeline.relay import Relayed
 from proxy.pipeline.serve import Pipeline
+
+TOO_MANY = "Too many headers received"
+"""What aiohttp says of more than its 128; it has no class of its own for that."""
 
 CUT_S = 1
 """How long a request may take to notice that it is cut; aiohttp grants it twice."""
@@ -196,9 +199,11 @@ def refusal_of_unread(status: int, error: BaseException | None) -> Refusal:
         return Refusal(Reason.INTERNAL, "Internal error", "Report the request id to the operator.")
     if isinstance(error, _Refused):
         return error.refusal
-    return (
-        _too_large() if isinstance(error, LineTooLong) else invalid_request("The request is not HTTP as RFC 9112 asks")
-    )
+    if isinstance(error, LineTooLong):
+        return _too_large()
+    if isinstance(error, BadHttpMessage) and error.message == TOO_MANY:
+        return Refusal(Reason.HEADERS_TOO_LARGE, "The request has too many headers")
+    return invalid_request("The request is not HTTP as RFC 9112 asks")
 
 
 def _too_large() -> Refusal:

@@ -216,7 +216,7 @@ class RawClient:
 
     @classmethod
     async def connect(cls, host: str, port: int, source: str | None = None) -> RawClient:
-        """A connection, from an address of this machine if a `source` is given."""
+        """`source` is an address of this machine that the connection comes from."""
         local = None if source is None else (source, 0)
         return cls(*await asyncio.open_connection(host, port, limit=2**20, local_addr=local))
 

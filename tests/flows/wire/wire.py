@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -79,6 +80,8 @@ routes:
     poll: {of: start, items: {json: /jobs}, id: {json: /id}, status: {json: /status}, completed: done, failed: failed}
 """
 
+NOWHERE = Address("", 0)
+
 WELCOME = 100 * MICRO
 CHEAP = 1 * MICRO
 """The base of `shop:cheap`; that of `shop:dear` is ten times as much."""
@@ -107,6 +110,8 @@ class Wire:
     services: Services
     clients: Clients
     address: Address
+    admin: Address = NOWHERE
+    """Of the admin API, where there is one."""
     may_stay_open: int = 0
     """Holds that a test leaves open on purpose, such as those of unfinished jobs."""
     number: int = 0
@@ -132,7 +137,6 @@ class Wire:
         return f"Authorization: Bearer {self._tokens.setdefault(name, token(name, **self.claims))}"
 
     async def connect(self, source: str | None = None) -> RawClient:
-        """A connection, from an address of its own (127.0.0.0/8 has plenty) if a `source` is given."""
         client = await RawClient.connect(self.address.host, self.address.port, source)
         self._clients.append(client)
         return client
@@ -145,9 +149,11 @@ class Wire:
         await client.send(request(line, *([self.bearer(user)] if user else []), *headers, body=body))
         return client
 
-    async def ask(self, line: str, *headers: str, body: bytes = b"", user: str | None = None) -> Message:
+    async def ask(
+        self, line: str, *headers: str, body: bytes = b"", user: str | None = None, source: str | None = None
+    ) -> Message:
         """A request and its answer."""
-        client = await self.start(line, *headers, body=body, user=user)
+        client = await self.start(line, *headers, body=body, user=user, source=source)
         return await client.answer(line.partition(" ")[0])
 
     async def raw(self, data: bytes, source: str | None = None) -> bytes:
@@ -225,17 +231,24 @@ def stating(tokens: object) -> bytes:
 
 
 @asynccontextmanager
-async def running_wire(database: Path, folder: Path, text: str = SETTINGS) -> AsyncIterator[Wire]:
-    """Farebox on a copy of a migrated database in `folder`, with something to sell, and its backend."""
-    backend = RawBackend()
+async def running_wire(
+    database: Path, folder: Path, text: str = SETTINGS, admin: socket.socket | None = None
+) -> AsyncIterator[Wire]:
+    """Farebox on a copy of a migrated database in `folder`, with something to sell, and its backend.
+
+    `admin` is a socket for the admin API, which is not served without one. `${SELF_URL}` is Farebox's own address.
+    """
+    backend, public = RawBackend(), listen(Address("127.0.0.1", 0))
     await backend.start()
     shutil.copyfile(database, folder / "farebox.db")
     (folder / "farebox.yaml").write_text(text)
-    settings = load_settings(folder / "farebox.yaml", {"JWT_SECRET": SECRET, "BACKEND_URL": backend.url})
+    own = "http://{}:{}".format(*public.getsockname())
+    environment = {"JWT_SECRET": SECRET, "BACKEND_URL": backend.url, "SELF_URL": own}
+    settings = load_settings(folder / "farebox.yaml", environment)
     async with open_store(settings.database_url, utc_now) as store:
         await store.database.write(stock)
-    async with farebox(settings, listen(Address("127.0.0.1", 0)), None) as running:
-        wire = Wire(backend, running.services, running.clients, running.public)
+    async with farebox(settings, public, admin) as running:
+        wire = Wire(backend, running.services, running.clients, running.public, running.admin or NOWHERE)
         yield wire
         await wire.hang_up()
     await backend.stop()
