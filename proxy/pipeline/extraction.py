@@ -180,7 +180,7 @@ def _expect_content_type(parts: RequestParts, expected: str) -> None:
         raise _Refused(invalid_request("Several content types were sent", "Content-Type"))
     media_type, _, parameters = content_types[0].partition(";") if content_types else ("", "", "")
     charsets = {charset.lower() for charset in _CHARSET.findall(parameters)}
-    if media_type.strip().lower() != expected or charsets - {"utf-8", "utf8"}:
+    if media_type.strip(" \t").lower() != expected or charsets - {"utf-8", "utf8"}:
         hint = f"Send the body as {expected} in UTF-8."
         raise _Refused(invalid_request("The content type does not fit this route", "Content-Type", hint))
 
@@ -207,13 +207,13 @@ def _field(parts: RequestParts, kind: str, text: str, name: str) -> list[str]:
     Backends differ on what else is the same field: some also separate at `;`, some ignore case, and many make
     `model[]`, `model[0]` or ` model` a part of `model`. Such a request is refused.
     """
-    values = [value for key, value in _pairs(parts, kind, text) if key == name]
+    given = [pair for pair in _pairs(parts, kind, text) if pair[0] == name]
     lenient = _pairs(parts, f"lenient {kind}", text.replace(";", "&")) if ";" in text else _pairs(parts, kind, text)
-    alike = [key for key, _ in lenient if is_alike(key, name)]
-    if alike != [name] * len(values):
+    # Names and values: what stands behind a `;` may be another field, and is then missing in this one.
+    if [pair for pair in lenient if is_alike(pair[0], name)] != given:
         error = f"{name} is given in more than one way"
         raise _Refused(invalid_request(error, f"{kind} {name}", f"Give {name} once, spelled like this."))
-    return values
+    return [value for _, value in given]
 
 
 def is_alike(key: str, name: str) -> bool:
