@@ -25,13 +25,14 @@ from config.settings import FareboxSettings, LoadedSettings
 from policies.spending import order_of
 from policies.terms import Catalogue
 from proxy.admin.app import build_admin
+from proxy.admin.door import refusing_unread
 from proxy.candidate import Candidate
 from proxy.decision_log import DecisionLog
 from proxy.identity import jwks, keys
 from proxy.identity.identifier import Identifier
 from proxy.identity.jwt import Issuer
 from proxy.limiting import Limiter, OwnLimiter, SharedLimiter
-from proxy.listening import PublicServer
+from proxy.listening import AdminRunner, PublicServer
 from proxy.management.api import Management
 from proxy.management.endpoints import findings_of
 from proxy.metrics import Metrics
@@ -131,7 +132,7 @@ async def farebox(
         await store.ledger.expire_overdue(await store.database.read(store.database.now))
         await stack.enter_async_context(_serving(pipeline, settings.values, public))
         if admin is not None:
-            await stack.enter_async_context(_serving_admin(build_admin(services, metrics), admin))
+            await stack.enter_async_context(_serving_admin(services, metrics, admin))
         watcher = asyncio.create_task(watch(services, candidate), name="watcher")
         stack.callback(watcher.cancel)
         yield Farebox(services, _address(public), _address(admin) if admin is not None else None)
@@ -174,8 +175,9 @@ async def _serving(pipeline: Pipeline, settings: FareboxSettings, listener: sock
 
 
 @asynccontextmanager
-async def _serving_admin(application: web.Application, listener: socket.socket) -> AsyncIterator[None]:
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+async def _serving_admin(services: Services, metrics: Metrics, listener: socket.socket) -> AsyncIterator[None]:
+    refuse = refusing_unread(services)
+    runner = AdminRunner(build_admin(services, metrics), refuse, access_log=None, shutdown_timeout=1)
     await runner.setup()
     await web.SockSite(runner, listener).start()
     try:

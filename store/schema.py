@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from store.engine import IMMEDIATE, StoreUnavailable, prepare_sqlite
+from store.engine import IMMEDIATE, StoreUnavailable, prepare_sqlite, shown
 
 
 class SchemaOutdated(Exception):
@@ -67,7 +67,7 @@ async def migrate(url: str) -> tuple[str | None, str | None]:
             return await connection.run_sync(_upgrade)
     except (DBAPIError, OSError) as error:
         origin = getattr(error, "orig", None) or error
-        raise StoreUnavailable(f"{parsed.render_as_string()}: {str(origin).splitlines()[0]}") from error
+        raise StoreUnavailable(f"{shown(parsed)}: {str(origin).splitlines()[0]}") from error
 
 
 def _upgrade_sqlite(url: sa.URL) -> tuple[str | None, str | None]:

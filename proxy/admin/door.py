@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from config.findings import InvalidDocument
 from policies.refusals import Reason, Refusal, invalid_request, store_unavailable, unauthorized
-from proxy.errors import answer_to
+from proxy.errors import Answer, answer_to
 from proxy.services import Services
 from store.engine import StoreUnavailable
 from store.ids import id_text
@@ -50,6 +51,16 @@ def answering(services: Services) -> Middleware:
         return response
 
     return middleware
+
+
+def refusing_unread(services: Services) -> Callable[[Refusal], tuple[Answer, str]]:
+    """Answers to what the listener could not read as a request."""
+
+    def refuse(refusal: Refusal) -> tuple[Answer, str]:
+        request_id = id_text(services.store.ids.next())
+        return answer_to(refusal, request_id, services.now()), request_id
+
+    return refuse
 
 
 def _refusal_for(error: Exception) -> Refusal:

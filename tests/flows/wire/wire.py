@@ -22,13 +22,14 @@ from proxy.services import Services
 from store import accounts, catalogue, reports
 from store.opening import open_store
 from store.verify import verify
-from tests.flows.house import SECRET, token
+from tests import canaries
+from tests.flows.house import SECRET, search_services, token
 from tests.flows.raw import PATIENCE_S, Message, RawBackend, RawClient, event, request
 
 SETTINGS = """
 identity: {jwt: [{name: app, algorithms: [HS256], secret: "${JWT_SECRET}", user: userId}]}
 upstreams:
-  raw: {url: "${BACKEND_URL}", response_timeout: 20s, idle_timeout: 20s, headers: {X-Backend-Key: from-settings}}
+  raw: {url: "${BACKEND_URL}", response_timeout: 20s, idle_timeout: 20s, headers: {X-Backend-Key: "${BACKEND_KEY}"}}
   quick: {url: "${BACKEND_URL}/base/", response_timeout: 800ms, idle_timeout: 800ms, host: upstream}
   down: {url: "http://127.0.0.1:9", connect_timeout: 500ms}
 limits: {peek: 64KiB, body_timeout: 1s}
@@ -226,11 +227,13 @@ async def running_wire(database: Path, folder: Path, text: str = SETTINGS) -> As
     await backend.start()
     shutil.copyfile(database, folder / "farebox.db")
     (folder / "farebox.yaml").write_text(text)
-    settings = load_settings(folder / "farebox.yaml", {"JWT_SECRET": SECRET, "BACKEND_URL": backend.url})
+    environment = {"JWT_SECRET": SECRET, "BACKEND_URL": backend.url, "BACKEND_KEY": canaries.BACKEND_KEY}
+    settings = load_settings(folder / "farebox.yaml", environment)
     async with open_store(settings.database_url, utc_now) as store:
         await store.database.write(stock)
     async with farebox(settings, listen(Address("127.0.0.1", 0)), None) as running:
         wire = Wire(backend, running.services, running.public)
         yield wire
         await wire.hang_up()
+        await search_services(running.services)
     await backend.stop()

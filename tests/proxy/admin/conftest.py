@@ -21,9 +21,10 @@ from proxy.rulebooks import Rulebooks
 from proxy.services import Services
 from store import catalogue
 from store.opening import open_store
+from tests import canaries
 from tests.proxy.operations.desk import SETTINGS, Clock
 
-TOKEN = "a token that operators have"
+TOKEN = canaries.ADMIN_TOKEN
 POLICY = "version: 1\nrules:\n  - {id: ladder, allow: use, who: {tier: at-least-model}}\n"
 
 
