@@ -22,6 +22,7 @@ from casbin.model import Model as CasbinModel
 
 from policies.terms import Model, Tier
 from policies.truth import Truth
+from policies.values import value
 
 _MATCHER = """
 [request_definition]
@@ -81,7 +82,7 @@ class Grant:
     when: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Verdict:
     """`rule` is the deciding one; None when no rule allows."""
 

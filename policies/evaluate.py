@@ -23,9 +23,10 @@ from policies.refusals import Refusal, account_frozen, model_denied
 from policies.rulebook import Entry, Rulebook
 from policies.scope import Mode
 from policies.terms import AccountType, Funding, Model, Plan, Tier
+from policies.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ask:
     """What is asked for. Lists ask without units, action and route: whether any request for the model may pass."""
 
@@ -35,7 +36,7 @@ class Ask:
     route: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Quote:
     """What a call would take: micro-credits or quota units, whichever of `fundings` can pay first."""
 
@@ -68,7 +69,7 @@ class Notice:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Allow:
     """Policy lets the call through; whether it can be paid is for the store to say, atomically."""
 

@@ -8,7 +8,7 @@ which ask without units, action or route, it is the other way round: they ask wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -21,9 +21,10 @@ from policies.selection import values_of
 from policies.table import Call, members
 from policies.terms import AccountType, Model, Tier
 from policies.truth import Truth, Value, known
+from policies.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Occasion:
     """How and when something is asked for. `now` is in the time zone of the policy; None is not known yet."""
 
@@ -33,7 +34,7 @@ class Occasion:
     now: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Situation:
     """A call with everything that entries can ask about it."""
 

@@ -7,7 +7,6 @@ them: a process for itself (`proxy.limiting`), or the database for all (`store.r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
 
 from policies.callers import Caller
@@ -15,6 +14,7 @@ from policies.document import Limit
 from policies.rates import Admitted, Limited, admit
 from policies.refusals import RateState, Refusal, rate_limited
 from policies.rulebook import Entry
+from policies.values import value
 
 Key = tuple[str, str]
 """A counter: the id of the limit, and whose calls are counted together."""
@@ -22,7 +22,7 @@ Key = tuple[str, str]
 Limits = Sequence[Entry[Limit]]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Counted:
     """What a call that may come does to the counters: the moments at which they are empty, the steps by which those
     were moved, and the places that it takes while it runs. `exceeded` are limits that are not enforced.

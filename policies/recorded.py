@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from policies.callers import Account, Caller
@@ -59,6 +60,7 @@ def kept_subscription(account: Account, now: datetime) -> dict[str, Any] | None:
     }
 
 
+@lru_cache(maxsize=10_000)
 def digest(user_id: str) -> str:
     """The same for the same user, and not to be read back by whoever sees the log alone."""
     return "sha256:" + hashlib.sha256(user_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]

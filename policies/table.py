@@ -12,7 +12,6 @@ what rules mean (`access`); the tests prove that the table comes to the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
@@ -20,11 +19,12 @@ from policies.patterns import is_literal
 from policies.scope import AT_LEAST_MODEL, AtLeast, Scope, Who
 from policies.selection import asked_of, selector
 from policies.terms import Model, Tier
+from policies.values import value
 
 KINDS = tuple(kind for kind, _ in asked_of(Who()))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Call:
     """What decides which entries are about a call. An action or route of None is not known yet."""
 

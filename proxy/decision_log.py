@@ -14,7 +14,6 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from policies.pricing import to_credits
 from policies.recorded import kept_ask, kept_caller
 from policies.refusals import Reason, Refusal, iso
 from policies.terms import Funding, HoldId
+from policies.values import value
 from proxy.candidate import Candidate
 from proxy.metrics import Metrics
 from store import decisions
@@ -53,7 +53,7 @@ PURGE_EVERY = 400
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Took:
     """Seconds: of the policy alone, and until the ledger had answered as well."""
 
@@ -61,7 +61,7 @@ class Took:
     reserved_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Call:
     """What was decided about: a request, by its id, of a caller; and how long that took."""
 

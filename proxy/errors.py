@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from policies.refusals import RateState, Reason, Refusal
+from policies.values import value
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """CONNECT asks for a tunnel and TRACE echoes credentials; neither has a place here (RFC 9110 §9.3.6, §9.3.8)."""
@@ -67,7 +67,7 @@ _OPENAI_TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     """A complete answer of Farebox's own."""
 

@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -37,7 +36,12 @@ log = logging.getLogger(__name__)
 
 
 class Pass:
-    """A call that was let through. Its places are its own until it leaves; `undo` takes it off its counters as well."""
+    """A call that was let through. Its places are its own until it leaves; `undo` takes it off its counters as well.
+
+    While the call runs it is used in `with`.
+    """
+
+    __slots__ = ("_leave", "_left", "_undo", "exceeded")
 
     def __init__(self, counted: Counted, leave: Callable[[], None], undo: Callable[[], Awaitable[None]]) -> None:
         self.exceeded = counted.exceeded
@@ -56,13 +60,11 @@ class Pass:
             self._left = True
             self._leave()
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """While the call runs."""
-        try:
-            yield
-        finally:
-            self.leave()
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
 
 class Limiter(Protocol):

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from urllib.parse import unquote, unquote_to_bytes
 
 from policies.refusals import Refusal, invalid_request
+from policies.values import value
 
 _PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/\[\]|^\"<>{}]*")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -23,7 +24,7 @@ _FORBIDDEN_ESCAPE = re.compile(r"%(?:2[fF]|5[cC]|[01][0-9A-Fa-f]|7[fF])")
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Target:
     """A request target: the path as it came, its decoded segments, and the raw query without its `?`."""
 
@@ -84,7 +85,7 @@ def _loosely(segment: str) -> str:
     return unquote(segment).partition(";")[0].rstrip(". ").casefold()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Found(Generic[Value]):
     """A route, with what its path parameters stand for."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, NoReturn
 
 
@@ -54,8 +55,9 @@ def has_repeated_key(document: Any) -> bool:
     return isinstance(document, _Repeated)
 
 
+@lru_cache(maxsize=1024)
 def tokens(pointer: str) -> tuple[str, ...]:
-    """The reference tokens of an RFC 6901 pointer."""
+    """The reference tokens of an RFC 6901 pointer, which comes from the settings: there are few."""
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:])
 
 
@@ -76,5 +78,6 @@ def _check_unambiguous(document: dict[str, Any], key: str) -> None:
     if isinstance(document, _Repeated):
         raise Unreadable(f"a key is given twice beside {key!r}")
     folded = key.casefold()
-    if any(other != key and other.casefold() == folded for other in document):
-        raise Unreadable(f"the key {key!r} is given in two spellings")
+    for other in document:
+        if other.casefold() == folded and other != key:
+            raise Unreadable(f"the key {key!r} is given in two spellings")

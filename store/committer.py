@@ -10,9 +10,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from policies.spending import DEFAULT_ORDER, SpendOrder
+from policies.values import value
 from store.batch import run_batch
 from store.engine import AlreadyExists, Database, StoreUnavailable
 from store.verbs import Outcome, Release, Verb
@@ -26,7 +26,7 @@ MAX_WAITING = 10_000
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Waiting:
     verb: Verb
     answer: asyncio.Future[Outcome]

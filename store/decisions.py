@@ -13,7 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from store.columns import json_text, to_micros
 from store.ids import first_id_at
+from store.prepared import Writing
 from store.tables import decisions
 
 PURGE_SIZE = 5_000
@@ -22,11 +24,24 @@ PURGE_SIZE = 5_000
 Row = dict[str, Any]
 
 
+_NAMES = [column.name for column in decisions.columns]
+# `WHERE true` ends the SELECT: without it SQLite takes the `ON` that follows for that of a join.
+_WRITE = Writing(
+    list(decisions.columns),
+    f"INSERT INTO decisions ({', '.join(_NAMES)}) SELECT * FROM {{rows}} WHERE true"
+    f" ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _NAMES[1:])}",
+)
+
+
 def write(connection: Connection, rows: Sequence[Row]) -> None:
     """Add rows. A request that is decided anew keeps its last row."""
-    ids = [row["id"] for row in rows]
-    connection.execute(sa.delete(decisions).where(decisions.c.id.in_(ids)))
-    connection.execute(sa.insert(decisions), list(rows))
+    latest = {row["id"]: row for row in rows}
+    _WRITE.run(connection, [_values(row) for row in latest.values()])
+
+
+def _values(row: Row) -> tuple[Any, ...]:
+    values = row | {"at": to_micros(row["at"]), "details": json_text(row["details"])}
+    return tuple(values[name] for name in _NAMES)
 
 
 def purge(connection: Connection, until: datetime) -> int:

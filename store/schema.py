@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -22,32 +19,33 @@ class SchemaOutdated(Exception):
     """The database has another schema than this version of Farebox; the message says what to run."""
 
 
-def _config(url: str | None = None) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    if url is not None:
-        config.attributes["url"] = url
-    return config
+VERSIONS = Path(__file__).parent / "migrations" / "versions"
+
+
+def known_schemas() -> list[str]:
+    """The migrations of this version of Farebox, in their order: each file begins with its number."""
+    return sorted(path.name.partition("_")[0] for path in VERSIONS.glob("*_*.py"))
 
 
 def current_schema(connection: Connection) -> str | None:
     """The last migration that has been applied."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
+    return found
 
 
 def check_schema(connection: Connection) -> None:
     """Raises SchemaOutdated unless every migration of this version has been applied and no later one."""
-    found = current_schema(connection)
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    _refuse_newer(found)
-    if found != head:
+    found, known = current_schema(connection), known_schemas()
+    _refuse_newer(found, known)
+    if found != known[-1]:
         raise SchemaOutdated(
-            f"the database has schema {found or 'none'}, this Farebox needs {head}; run: farebox migrate"
+            f"the database has schema {found or 'none'}, this Farebox needs {known[-1]}; run: farebox migrate"
         )
 
 
-def _refuse_newer(found: str | None) -> None:
-    known = {revision.revision for revision in ScriptDirectory.from_config(_config()).walk_revisions()}
+def _refuse_newer(found: str | None, known: Sequence[str]) -> None:
     if found is not None and found not in known:
         raise SchemaOutdated(f"the database has schema {found}, made by a newer Farebox; use that version or newer")
 
@@ -80,18 +78,19 @@ def _upgrade_sqlite(url: sa.URL) -> tuple[str | None, str | None]:
 
 
 def _upgrade(connection: Connection) -> tuple[str | None, str | None]:
-    config = _config()
-    config.attributes["connection"] = connection
     if connection.dialect.name == "postgresql":
         # One migrator at a time; the number is arbitrary, it only has to be ours.
         connection.execute(sa.text("SELECT pg_advisory_lock(7014207)"))
     # The first statement begins the one transaction that all migrations run in: Alembic leaves it to us to commit.
-    before = current_schema(connection)
-    _refuse_newer(before)
-    command.upgrade(config, "head")
-    after = MigrationContext.configure(connection).get_current_revision()
-    if connection.dialect.name == "sqlite" and before not in (None, after):
+    before, known = current_schema(connection), known_schemas()
+    _refuse_newer(before, known)
+    if before == known[-1]:
+        return before, before
+    from store.upgrading import upgrade
+
+    upgrade(connection)
+    if connection.dialect.name == "sqlite" and before is not None:
         dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
         assert not dangling, f"a migration has lost rows that others refer to: {dangling[:3]}"
     connection.commit()
-    return before, after
+    return before, current_schema(connection)

@@ -15,6 +15,7 @@ from policies.holds import HoldState
 from policies.quota import FairUseTerms, QuotaTerms
 from policies.spending import DEFAULT_PRIORITY
 from policies.terms import AccountId, Funding, HoldId, OnDeadline, OnLate, Overrun
+from policies.values import value
 
 
 class GrantSource(StrEnum):
@@ -32,7 +33,7 @@ OVERRUN_KEY = "overrun:"
 """How the keys of grants begin that the ledger itself makes, for what an overrun has lent: nobody else's may."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Request:
     """What a hold remembers of its request: enough to explain the charge for ever."""
 
@@ -47,7 +48,7 @@ class Request:
     units: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reserve:
     """Take the quote aside, from the first of `fundings` that has enough. `revision` guards against stale decisions.
 
@@ -70,7 +71,7 @@ class Reserve:
     """Of an exempt call; None where any number of them is fair."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Usage:
     """What an exchange measurably consumed, for its usage event. `estimated`: it could not be measured."""
 
@@ -90,7 +91,7 @@ class KeptAnswer:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settle:
     """Take the true amount of a hold and give the rest back. None takes the quote. `answer` is kept together with that.
 
@@ -105,7 +106,7 @@ class Settle:
     answer: KeptAnswer | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Release:
     """Give an unused hold back to exactly where it was taken from."""
 
@@ -189,7 +190,7 @@ class Deduct:
 Verb = Reserve | Settle | Release | Expire | Extend | BindJob | Refund | GrantCredits | Deduct
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Hold:
     """An open hold. `available` is what the account has left of the same funding after it."""
 
@@ -200,7 +201,7 @@ class Hold:
     available: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ended:
     """A hold that has ended, now or earlier; `changed` tells whether this verb ended it."""
 

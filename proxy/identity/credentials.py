@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from config.identity import Identity, Network, TrustedHeader
 from policies.refusals import Reason, Refusal, invalid_request, unauthorized
 from policies.terms import Credential
+from policies.values import value
 from proxy.headers import HeaderList, folded
 from proxy.identity.jwt import MAX_EMAIL, MAX_USER_ID
 from store.api_keys import PREFIX
@@ -45,7 +46,7 @@ class Shown(NamedTuple):
         return [value for key, value in self.headers if key.lower() == name]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Presented:
     """A credential as it was sent. Nothing about a token or a key has been verified; a name is that of a user whom a
     trusted proxy vouches for.

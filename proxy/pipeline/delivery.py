@@ -32,7 +32,7 @@ from proxy.pipeline import forwarding, jobs, settlement
 from proxy.pipeline.body import BodyCut
 from proxy.pipeline.ending import ended_by, outcome_of
 from proxy.pipeline.exchange import Held, Measured, Routed
-from proxy.pipeline.lease import Lease
+from proxy.pipeline.lease import Lease, Leases
 from proxy.pipeline.metering import Reader, reader_for
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import (
@@ -79,8 +79,8 @@ class Delivery:
         self._addresses = CallbackAddresses(services.settings.values)
         self._unwatched: set[asyncio.Task[web.StreamResponse]] = set()
         self._background: set[asyncio.Task[None]] = set()
-
-        self._websockets = WebSockets(services, recorder, self._send, reserve)
+        self._leases = Leases(services.store.ledger, services.settings.values.limits.request_deadline)
+        self._websockets = WebSockets(services, recorder, self._send, reserve, self._leases)
 
     def leave(self) -> None:
         """Farebox stops: what would not end by itself is brought to its end."""
@@ -134,7 +134,7 @@ class Delivery:
         """A request that is paid for."""
         websocket = held.admitted.asked.routed.websocket
         if websocket is not None:
-            with held.admitted.passing.held():
+            with held.admitted.passing:
                 return await self._websockets.metered(held, websocket)
         settings = held.admitted.asked.routed.route.settings
         if settings.job is None and settings.on_abort != "drain" and held.keeper is None:
@@ -162,10 +162,7 @@ class Delivery:
 
     async def _leased(self, held: Held) -> web.StreamResponse:
         """While it runs, with its client or without, the call has its places and its hold stands."""
-        with (
-            held.admitted.passing.held(),
-            Lease(self._ledger, held, self._limits.request_deadline) as lease,
-        ):
+        with held.admitted.passing, self._leases.of(held) as lease:
             return await self._metered(held, lease)
 
     async def _metered(self, held: Held, lease: Lease) -> web.StreamResponse:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from types import TracebackType
 
 from proxy.headers import HeaderList
 from proxy.pipeline import settlement
@@ -17,19 +17,28 @@ from store.verbs import Ended, Hold, Refused, Release, Settle
 log = logging.getLogger(__name__)
 
 
-@asynccontextmanager
-async def ended_by(ledger: Ledger, held: Held, verb: Callable[[], Settle | Release]) -> AsyncIterator[None]:
+class ended_by:  # noqa: N801 - reads as what it does, at half the cost of a generator on each request
     """End the hold by `verb` when what is inside fails."""
-    try:
-        yield
-    except Exception:
-        # Before the client is told: who reads the balance then finds it as it should be.
-        await outcome_of(held, ledger.end(verb()))
-        raise
-    except BaseException:
-        # The client has left. Nothing may be awaited any more, and nobody is there to be told.
-        ledger.end_soon(verb())
-        raise
+
+    __slots__ = ("_held", "_ledger", "_verb")
+
+    def __init__(self, ledger: Ledger, held: Held, verb: Callable[[], Settle | Release]) -> None:
+        self._ledger = ledger
+        self._held = held
+        self._verb = verb
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            # Before the client is told: who reads the balance then finds it as it should be.
+            await outcome_of(self._held, self._ledger.end(self._verb()))
+        elif error is not None:
+            # The client has left. Nothing may be awaited any more, and nobody is there to be told.
+            self._ledger.end_soon(self._verb())
 
 
 async def outcome_of(held: Held, ending: Awaitable[Hold | Ended | Refused]) -> HeaderList:

@@ -8,7 +8,6 @@ Every request makes the first two, so they are tuples: made in a quarter of the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +19,7 @@ from policies.callers import Caller
 from policies.evaluate import Allow
 from policies.rulebook import Rulebook
 from policies.terms import HoldId
+from policies.values import value
 from proxy.headers import HeaderList
 from proxy.identity.credentials import Shown
 from proxy.limiting import Pass
@@ -72,7 +72,7 @@ class Routed(NamedTuple):
         return self.route.websocket if self.incoming.websocket else None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Body:
     """A request body: the part that was read ahead, and whether that is all of it.
 
@@ -86,7 +86,7 @@ class Body:
     form: MultipartReader | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Asked:
     """What is asked for: the model, and how much of it as far as the request tells."""
 
@@ -96,7 +96,7 @@ class Asked:
     units: Mapping[str, Decimal]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Admitted:
     """Policy allows it and its limits have room. The same rulebook serves the request to its end."""
 
@@ -107,7 +107,7 @@ class Admitted:
     passing: Pass
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Held:
     """Its price is taken aside, durably. From here on, something has to end the hold.
 
@@ -121,7 +121,7 @@ class Held:
     """Keeps the answer of a request with an idempotency key."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Measured:
     """What the exchange consumed. `amount` is in the hold's unit; None means the quote."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 from config.extractors import ModelSource, ProductSource, Source, UnitSource
 from config.routes import Route
 from policies.refusals import Refusal, invalid_request
+from policies.values import value
 from proxy import strict_json
 from proxy.headers import HeaderList, folded
 from proxy.strict_json import Unreadable
@@ -39,7 +40,7 @@ class _Refused(Exception):
         self.refusal = refusal
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestParts:
     """The readable parts of a request, as its backend will see them: `headers` are those that travel on.
 
@@ -176,6 +177,8 @@ def _expect_content_type(parts: RequestParts, expected: str) -> None:
     Nothing is assumed of a body without a type: some backends then read it, and others take their defaults instead.
     """
     content_types = _header(parts, "Content-Type")
+    if content_types == [expected]:
+        return
     if len(content_types) > 1:
         raise _Refused(invalid_request("Several content types were sent", "Content-Type"))
     media_type, _, parameters = content_types[0].partition(";") if content_types else ("", "", "")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from time import perf_counter
 
 from policies.callers import Caller
@@ -25,6 +24,7 @@ from policies.refusals import (
 )
 from policies.rulebook import Rulebook
 from policies.terms import OnDeadline, OnLate, Overrun, Scope
+from policies.values import value
 from proxy.limiting import Pass
 from proxy.pipeline.exchange import Admitted, Asked, Held, Incoming
 from proxy.services import Services
@@ -45,7 +45,7 @@ Reserving = Callable[[Asked, Caller | Refusal], Awaitable[Held | Refusal]]
 """`reserve`, with everybody told who has to know of its decision."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reserved:
     """What came of a request: the hold, or why there is none; with the decision, on whom it was, and by which policy.
 

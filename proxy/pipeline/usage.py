@@ -18,6 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from config.extractors import UsageSource
+from policies.values import value
 from proxy import strict_json
 from proxy.headers import HeaderList
 from proxy.pipeline.metering import is_believable
@@ -35,7 +36,7 @@ class Wanted:
     pointer: tuple[str, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Passed:
     """What was seen of an exchange beside its documents: the answer's headers, both bodies' bytes, and the time."""
 

@@ -32,7 +32,7 @@ from proxy.headers import HeaderList
 from proxy.pipeline import settlement
 from proxy.pipeline.ending import ended_by, outcome_of
 from proxy.pipeline.exchange import Held, Incoming, Measured, Routed
-from proxy.pipeline.lease import Lease
+from proxy.pipeline.lease import Leases
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import ClientLeft, begin, relay
 from proxy.pipeline.reservation import Reserving, identify
@@ -60,8 +60,9 @@ CLOSING_S = 5
 class WebSockets:
     """The WebSockets of one process."""
 
-    def __init__(self, services: Services, recorder: Recorder, send: Send, reserve: Reserving) -> None:
+    def __init__(self, services: Services, recorder: Recorder, send: Send, reserve: Reserving, leases: Leases) -> None:
         self._services = services
+        self._leases = leases
         self._recorder = recorder
         self._send = send
         self._reserve = reserve
@@ -95,7 +96,7 @@ class WebSockets:
         """One that is paid for."""
         asked, ledger = held.admitted.asked, self._services.store.ledger
         routed, incoming = asked.routed, asked.routed.incoming
-        with Lease(ledger, held, self._limits.request_deadline) as lease:
+        with self._leases.of(held) as lease:
             async with ended_by(ledger, held, lambda: settlement.release_verb(held, "no answer")), lease.in_time():
                 answer = await self._send(routed, held.admitted.caller, held)
         async with answer:
@@ -177,7 +178,7 @@ class WebSockets:
         """One stretch, from its hold to the end of its hold."""
         ledger = self._services.store.ledger
         # Places are given back with each stretch: the next one asks for its own, and a quiet connection takes none.
-        with held.admitted.passing.held(), Lease(ledger, held, self._limits.request_deadline) as lease:
+        with held.admitted.passing, self._leases.of(held) as lease:
             async with ended_by(ledger, held, lambda: self._verb(held, stretch)), lease.in_time():
                 await _either(stretch.over, running)
             await outcome_of(held, ledger.end(self._verb(held, stretch)))

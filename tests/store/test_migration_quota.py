@@ -13,7 +13,8 @@ from config.clock import utc_now
 from store import quota_reports
 from store.columns import from_micros
 from store.engine import Database
-from store.schema import _config, migrate
+from store.schema import migrate
+from store.upgrading import config as alembic_config
 
 pytestmark = pytest.mark.asyncio(loop_scope="function")
 
@@ -22,7 +23,7 @@ ROWS = [(1, 0, "daily", 10, 3, 0), (1, 0, "monthly", 100, 3, 0), (2, 5, "daily",
 
 
 def _as_it_was_before(connection: Connection) -> None:
-    config = _config()
+    config = alembic_config()
     config.attributes["connection"] = connection
     command.upgrade(config, "0001")
     insert = sa.text(

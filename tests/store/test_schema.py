@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -22,8 +24,9 @@ import store
 from config.clock import utc_now
 from store.engine import Database, StoreUnavailable
 from store.opening import open_store
-from store.schema import SchemaOutdated, check_schema, migrate
+from store.schema import SchemaOutdated, check_schema, known_schemas, migrate
 from store.tables import accounts, holds, metadata
+from store.upgrading import config
 from store.verify import verify
 
 
@@ -238,3 +241,22 @@ async def test_a_locked_file_is_unavailable(
         holder.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable, match="database is locked"):
             await migrate(f"sqlite+aiosqlite:///{path}")
+
+
+def test_migrations_are_known_by_the_names_of_their_files() -> None:
+    """In the order in which Alembic runs them, so that it need not be loaded to know whether it is needed."""
+    revisions = [script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()]
+    assert known_schemas() == revisions[::-1]
+
+
+async def test_a_current_schema_needs_no_alembic(tmp_path: Path, migrated_file: Path) -> None:
+    """It would take a good part of the time that a process needs to start."""
+    shutil.copyfile(migrated_file, tmp_path / "farebox.db")
+    code = (
+        "import asyncio, sys; from store.schema import migrate; import proxy.serving, jobs.process; "
+        f"print(asyncio.run(migrate('sqlite+aiosqlite:///{tmp_path}/farebox.db')), 'alembic' in sys.modules)"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    printed, _ = await process.communicate()
+    last = known_schemas()[-1]
+    assert printed.decode().strip() == f"{(last, last)} False"
