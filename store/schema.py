@@ -60,7 +60,7 @@ async def migrate(url: str) -> tuple[str | None, str | None]:
     try:
         if parsed.get_backend_name() == "sqlite":
             return await asyncio.to_thread(_upgrade_sqlite, parsed)
-        engine = create_async_engine(parsed, poolclass=NullPool)
+        engine = create_async_engine(parsed, poolclass=NullPool, hide_parameters=True)
         async with engine.connect() as connection:
             return await connection.run_sync(_upgrade)
     except (DBAPIError, OSError) as error:
@@ -70,7 +70,7 @@ async def migrate(url: str) -> tuple[str | None, str | None]:
 
 def _upgrade_sqlite(url: sa.URL) -> tuple[str | None, str | None]:
     """In one thread: the asyncio driver leaves a thread of its own behind when a file cannot be opened."""
-    engine = sa.create_engine(url.set(drivername="sqlite"), poolclass=NullPool)
+    engine = sa.create_engine(url.set(drivername="sqlite"), poolclass=NullPool, hide_parameters=True)
     # A table that is remade is dropped meanwhile; what refers to it is looked at before the commit.
     prepare_sqlite(engine, begin=IMMEDIATE, foreign_keys=False)
     with engine.connect() as connection:

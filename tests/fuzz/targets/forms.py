@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
@@ -81,5 +82,5 @@ def check(data: bytes) -> None:
     pairs = reader(query.encode() if kind else body)
     models = [f"shop:{value.removeprefix('shop:')}" for name, value in pairs if name == "model"]
     assert models == [key], (reader.__name__, pairs)
-    assert [value for name, value in pairs if name == "n" and float(value) != units.get("n")] == []
+    assert [value for name, value in pairs if name == "n" and Decimal(value) != units.get("n")] == []
     assert ("n" in units) == ("n" in dict(pairs))
