@@ -52,6 +52,7 @@ docs: .venv/installed ## Write the generated reference
 bench: .venv/installed ## Measure against a bare aiohttp proxy, and the ledger with a million accounts: a quarter of an hour
 	$(BIN)/python bench/throughput.py
 	$(BIN)/python bench/ledger.py
+	$(BIN)/python bench/uploads.py
 
 lock: .venv/installed ## Pin every dependency with its hashes, for every platform
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --generate-hashes --group dev --no-header \

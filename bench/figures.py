@@ -37,8 +37,10 @@ def at_most(name: str, value: float, unit: str, goal: float) -> Figure:
     return Figure(name, value, unit, f"<= {goal:,.3g} {unit}", value <= goal)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
+def add_options(parser: argparse.ArgumentParser, *, seconds: bool = True) -> None:
+    """Those that benchmarks share; `seconds` for measurements that take as long as they are told."""
+    if seconds:
+        parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--write", action="store_true", help="also write the table to docs/performance.md")
@@ -47,7 +49,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def conditions(options: argparse.Namespace, size: str) -> str:
     """How a run is made, and how busy the machine is with other things when it begins."""
     busy = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores when it began"
-    return f"Medians of {options.rounds} rounds of {options.seconds:g} s, {size}; Python {python_version()}; {busy}."
+    seconds = f" of {options.seconds:g} s" if "seconds" in options else ""
+    return f"Medians of {options.rounds} rounds{seconds}, {size}; Python {python_version()}; {busy}."
 
 
 def report(measured: Iterable[Figure], options: argparse.Namespace, script: str, how: str) -> None:

@@ -34,6 +34,22 @@ def _json_pointer(text: str) -> str:
 JsonPointer = Annotated[str, AfterValidator(_json_pointer)]
 """RFC 6901: `/generation/id`; the empty pointer is the whole document."""
 
+CALLS, FIELD = "calls", "field"
+
+
+def _in_a_call(text: str) -> str:
+    if text in (CALLS, FIELD):
+        return text
+    if not text.startswith("/"):
+        raise ValueError(f"expected `{FIELD}`, `{CALLS}`, or a JSON pointer into the arguments such as /input/model")
+    return _json_pointer(text)
+
+
+InCall = Annotated[str, AfterValidator(_in_a_call)]
+"""Of a call of a GraphQL request: the name of its field, itself, or a pointer into its arguments."""
+
+UnitName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+
 FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-\[\]]{1,100}$")]
 
 
@@ -72,28 +88,37 @@ class Source(Settings):
     """A field of a body that is `application/x-www-form-urlencoded`."""
     multipart: FieldName | None = None
     """A field of a body that is `multipart/form-data`, before the first file; files stream past."""
+    graphql: InCall | None = None
+    """Of each call of a GraphQL request: its `field`, or a pointer into its arguments; or `calls`, their number."""
     const: str | int | Number | None = None
     """The value itself: the same for every request of the route."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if len(self.places) != 1:
-            raise ValueError("expected exactly one of json, path, query, header, form, multipart, const")
+            raise ValueError("expected exactly one of json, path, query, header, form, multipart, graphql, const")
         return self
 
     @property
     def places(self) -> dict[str, object]:
         names: dict[str, object] = {"json": self.json_, "path": self.path, "query": self.query}
-        names |= {"header": self.header, "form": self.form, "multipart": self.multipart, "const": self.const}
+        names |= {"header": self.header, "form": self.form, "multipart": self.multipart}
+        names |= {"graphql": self.graphql, "const": self.const}
         return {name: value for name, value in names.items() if value is not None}
 
     @property
     def reads_body(self) -> bool:
-        return self.json_ is not None or self.form is not None
+        return self.json_ is not None or self.form is not None or self.graphql is not None
 
 
 class ModelSource(Source):
     """Where a request names its model: the model's id within the route's app, or its full key."""
+
+    @model_validator(mode="after")
+    def _no_number(self) -> Self:
+        if self.graphql == CALLS:
+            raise ValueError("the number of calls names no model; expected `field`, or a pointer into the arguments")
+        return self
 
 
 class UnitSource(Source):
@@ -126,8 +151,10 @@ class UnitSource(Source):
             raise ValueError("expected the default between min and max")
         if any(value < 0 for value in self.values.values()):
             raise ValueError("no text counts less than 0")
-        if self.length and self.json_ is None:
-            raise ValueError("`length` counts the items of a JSON array; it needs `json`")
+        if self.length and self.json_ is None and (self.graphql or "")[:1] != "/":
+            raise ValueError("`length` counts the items of an array; it needs `json`, or `graphql` with a pointer")
+        if self.graphql == CALLS and (self.values or self.present):
+            raise ValueError("calls are counted as they are, without `values` or `present`")
         return self
 
     @property

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from config.extractors import AnswerSource, FieldName, Settings, Source
+from config.extractors import AnswerSource, FieldName, Settings, Source, UnitName, UsageSource
 from config.findings import did_you_mean
 from config.quantities import Duration
 from config.secrets import HeaderSecret
@@ -65,11 +65,17 @@ class States(Settings):
     """States in which the job costs nothing. A state in neither list leaves the job open."""
     part: Part | None = None
     """For a job in a `completed` state, how much of it was done; without it, or where it cannot be read, all of it."""
+    usage: dict[UnitName, UsageSource] = {}
+    """For a job in a `completed` state, what it really used: makes the charge, as the usage of a route does."""
 
     @model_validator(mode="after")
-    def _no_state_is_both(self) -> Self:
+    def _tells_one_thing(self) -> Self:
         if both := set(self.completed) & set(self.failed):
             raise ValueError(f"the state {min(both)!r} is both `completed` and `failed`")
+        if self.part is not None and self.usage:
+            raise ValueError("expected `part` or `usage`: a share of the price, or the price of what was used")
+        if any(source.json_ is None or source.sum for source in self.usage.values()):
+            raise ValueError("what a job has used is stated by one document, in its `json`")
         return self
 
 

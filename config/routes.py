@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from config.extractors import JsonPointer, ModelSource, Settings, Source, Unit, UsageSource
+from config.extractors import JsonPointer, ModelSource, Settings, Source, Unit, UnitName, UsageSource
 from config.jobs import Identifier, Job, Poll
 from config.quantities import Duration, Size
 
-UnitName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+BODIES = ("json", "form", "multipart", "graphql")
+"""The places that are ways to read a body, which is one of them."""
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "*")
 # Matched against decoded segments, so there are no percent encodings, and dot segments never arrive.
@@ -98,6 +100,8 @@ class WebSocket(Settings):
     """Bytes of one message. A longer one closes the connection with code 1009."""
     idle_timeout: Duration = timedelta(minutes=10)
     """Silence of both sides, pings included, after which the connection is closed with code 1001."""
+    total_timeout: Duration | None = None
+    """How long a connection may last: then it is closed with code 1001, between two messages. Without it: for ever."""
 
 
 class Route(Settings):
@@ -153,6 +157,8 @@ class Route(Settings):
             raise ValueError(f"route {self.id!r} is not metered; {keys} have no meaning")
         if len(self._bodies) > 1:
             raise ValueError(f"route {self.id!r} reads its body as {' and as '.join(sorted(self._bodies))}; it is one")
+        if self.reads_graphql and any(match.method not in ("GET", "POST") for match in self.match):
+            raise ValueError(f"route {self.id!r} is a GraphQL endpoint, which is asked with GET or POST")
         if self.websocket is not None:
             self._fits_websocket(self.websocket)
         if self.poll is not None and self.access != "account":
@@ -160,16 +166,28 @@ class Route(Settings):
         return self
 
     @property
-    def _bodies(self) -> set[str]:
-        """The kinds of bodies that the model and the units are read from."""
+    def sources(self) -> list[Source]:
+        """Every place that the model and the units are read from."""
         sources: list[Source] = [self.model] if self.model is not None else []
         for unit in self.units.values():
             sources += [unit] if isinstance(unit, Source) else unit.product
-        return {kind for source in sources for kind in source.places if kind in ("json", "form", "multipart")}
+        return sources
+
+    @cached_property
+    def reads_graphql(self) -> bool:
+        """Whether its requests are those of a GraphQL endpoint."""
+        return any(source.graphql is not None for source in self.sources)
+
+    @property
+    def _bodies(self) -> set[str]:
+        """The kinds of bodies that the model and the units are read from."""
+        return {kind for source in self.sources for kind in source.places if kind in BODIES}
 
     def _fits_websocket(self, websocket: WebSocket) -> None:
         if not any(match.method in ("GET", "*") for match in self.match):
             raise ValueError(f"route {self.id!r} matches no GET, which a WebSocket begins with")
+        if self.reads_graphql:
+            raise ValueError(f"route {self.id!r} has a `websocket`, whose messages are not read as GraphQL")
         if self.job is not None or self.poll is not None:
             raise ValueError(f"route {self.id!r} has a `websocket`; `job` and `poll` have no meaning with it")
         if self.access != "metered" and websocket.model_fields_set & {"charge", "counted", "block"}:

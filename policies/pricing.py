@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from decimal import ROUND_CEILING, Context, Decimal, Inexact, InvalidOperation
 
-from policies.terms import MAX_AMOUNT, MICRO, Model, Price, Range, Term
+from policies.terms import MAX_AMOUNT, MICRO, Funding, Model, Price, Range, Term
 
 # Exact for anything that is not absurd; a unit of a hundred digits rounds up like everything else, and costs no time.
 _UPWARDS = Context(prec=80, rounding=ROUND_CEILING, Emin=-10_000, Emax=10_000, traps=[InvalidOperation])
 
 # Inexact raises instead of rounding behind our back.
 _EXACT = Context(prec=80, traps=[Inexact])
+
+_MOST = Decimal(MAX_AMOUNT)
 
 Units = Mapping[str, Decimal]
 
@@ -36,13 +38,20 @@ def cost(price: Price, units: Units) -> int:
             metered = _UPWARDS.add(metered, _UPWARDS.multiply(rate, units[unit]))
     if price.steps or price.surcharges or price.times:
         metered = _composed(price, metered, units)
-    exact = min(max(Decimal(price.base), metered), Decimal(MAX_AMOUNT))
+    exact = min(max(Decimal(price.base), metered), _MOST)
     return min(round_up(exact, price.round_up_to), MAX_AMOUNT)
 
 
 def quota_cost(model: Model, units: Units) -> int:
     """What a call that consumed `units` takes of a quota."""
     return model.quota_cost if model.quota_price is None else cost(model.quota_price, units)
+
+
+def true_cost(model: Model, units: Units, funding: Funding) -> int | None:
+    """What a call that consumed `units` costs in what pays for it; None where that does not depend on units."""
+    if funding is Funding.CREDITS:
+        return cost(model.price, units)
+    return quota_cost(model, units) if funding is Funding.QUOTA and model.quota_price is not None else None
 
 
 def _composed(price: Price, each: Decimal, units: Units) -> Decimal:

@@ -5,7 +5,8 @@ and nobody can make it up, so it needs no other credential. Backends that know o
 `callbacks.secret` to the second kind, and name the job in the body. What they say ends the job's hold as an answer to a
 poll does, and what they repeat changes nothing.
 
-Called by the pipeline before its own routes. It never trusts what a callback says about accounts or amounts.
+Called by the pipeline before its own routes. It never trusts what a callback says about accounts or prices; a usage
+counts as one that a poll states.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class Callbacks:
         ending = ending_in(route.job.callback, document)
         if ending is None:
             return {"job": "open"}
-        await end(hold, ending, self._services.store.ledger)
+        await end(hold, ending, self._services.store)
         return {"job": "completed" if ending.completed else "failed"}
 
     def _foreign(self, route: Route, token: str) -> Refusal | None:

@@ -54,6 +54,12 @@ def load(connection: Connection) -> Catalogue:
     )
 
 
+def find_model(connection: Connection, key: str) -> Model | None:
+    """A model as it is sold now, for who has no catalogue in memory."""
+    row = connection.execute(sa.select(models).where(models.c.key == key)).first()
+    return None if row is None else _model(row)
+
+
 def _app(row: Row[Any]) -> App:
     return App(
         row.id,

@@ -63,8 +63,8 @@ class Committer:
         """Release a hold that nobody waits for any more. Never refused: there are no more of them than a batch has
         verbs, and a hold left to its deadline could be charged there for a request that was never forwarded.
         """
-        # A failure has been logged; then the deadline is what is left.
-        self._enqueue(verb).add_done_callback(lambda answer: answer.cancelled() or answer.exception())
+        # Where it fails, the deadline is what is left.
+        self._enqueue(verb)
 
     def _enqueue(self, verb: Verb) -> asyncio.Future[Outcome]:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -112,3 +112,5 @@ class Committer:
         for waiting in batch:
             if not waiting.answer.done():
                 waiting.answer.set_exception(error)
+                # Looked at here: where its waiter has left, asyncio would tell the log of an exception never retrieved.
+                waiting.answer.exception()

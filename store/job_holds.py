@@ -18,7 +18,7 @@ from store.tables import holds
 class JobHold:
     """The hold of a job. `job_id` is the backend's id for it, and None until the backend has accepted it.
 
-    `amount` is micro-credits, or quota units.
+    `amount` is micro-credits, or quota units: what the price of this version makes of `units`.
     """
 
     hold_id: HoldId
@@ -26,7 +26,10 @@ class JobHold:
     route_id: str
     job_id: str | None
     state: str
+    funding: str
     amount: int
+    model_key: str
+    price_version: int
     units: dict[str, str]
     on_late: str
     late_at: datetime | None
@@ -43,8 +46,8 @@ class JobHold:
         return HoldState(self.state) is HoldState.SETTLED or self.late_at is not None or self.can_be_charged
 
 
-_COLUMNS = [holds.c[name] for name in ("id", "account_id", "route_id", "job_id", "state", "amount")] + [
-    holds.c[name] for name in ("units", "on_late", "late_at")
+_COLUMNS = [holds.c[name] for name in ("id", "account_id", "route_id", "job_id", "state", "funding")] + [
+    holds.c[name] for name in ("amount", "model_key", "price_version", "units", "on_late", "late_at")
 ]
 
 

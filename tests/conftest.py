@@ -67,6 +67,11 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         shutil.copyfile(request.getfixturevalue("migrated_file"), tmp_path / "farebox.db")
         return f"sqlite+aiosqlite:///{tmp_path}/farebox.db"
+    return emptied_postgresql(request)
+
+
+def emptied_postgresql(request: pytest.FixtureRequest) -> str:
+    """The PostgreSQL database of the test run, with nothing in it."""
     url: str = request.getfixturevalue("postgresql_url")
     server: PostgresServer = request.getfixturevalue("postgres")
     server.execute(";".join(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)), "farebox")

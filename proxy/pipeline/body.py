@@ -14,8 +14,8 @@ from aiohttp import HttpVersion11, web
 from policies.refusals import Reason, Refusal, invalid_request
 from proxy.pipeline.codings import TooLong, coding_of, decoded
 from proxy.pipeline.exchange import Body, Incoming
-from proxy.pipeline.extraction import is_alike
 from proxy.pipeline.multipart import MultipartReader, boundary_of
+from proxy.pipeline.parts import is_alike
 from proxy.strict_json import Unreadable
 
 

@@ -11,7 +11,8 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, unquote
 from uuid import UUID
@@ -19,14 +20,15 @@ from uuid import UUID
 from config.jobs import Job, Part, Poll, States
 from config.routes import Match
 from policies.callers import Caller
-from policies.pricing import share
+from policies.pricing import share, true_cost
 from policies.refusals import Reason, Refusal
-from policies.terms import AccountId
+from policies.terms import AccountId, Funding, Model
 from proxy.pipeline.exchange import Routed
+from proxy.pipeline.usage import NOTHING_PASSED, usage_in, wanted_of
 from proxy.strict_json import Unreadable, find, tokens
+from store.catalogue import find_model
 from store.ids import id_text
 from store.job_holds import JobHold, job_holds
-from store.ledger import Ledger
 from store.opening import Store
 from store.verbs import Ended, Refused, Release, Settle, Usage, Watch
 
@@ -45,10 +47,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a job ended. `part` is how many of how many items were done, where that is told: else all of them."""
+    """How a job ended. `part` is how many of how many items were done, where that is told: else all of them.
+
+    `used` is what it has used, by unit, where that is told; `unbelievable` where it should be and is not.
+    """
 
     completed: bool
     part: tuple[int, int] | None = None
+    used: Mapping[str, Decimal] | None = None
+    unbelievable: bool = False
 
 
 def accepted_job(job: Job, documents: Sequence[Any]) -> str | None:
@@ -125,31 +132,55 @@ async def observe(
         return
     for hold in await store.database.read(job_holds, poll.of, list(ended)):
         if hold.job_id is not None and hold.account_id == account_id:
-            await end(hold, ended[hold.job_id], store.ledger)
+            await end(hold, ended[hold.job_id], store)
 
 
-async def end(hold: JobHold, ending: Ending, ledger: Ledger) -> Ended | Refused | None:
-    """End the hold of a job that has ended: settled when it completed, in part when a part was done, else released.
+async def end(hold: JobHold, ending: Ending, store: Store) -> Ended | Refused | None:
+    """End the hold of a job that has ended: settled when it completed, by its usage or in part where that is told, else
+    released.
 
     None where the hold has ended before, however.
     """
     if not hold.can_be_charged:
         return None
     if not ending.completed:
-        return await ledger.end(Release(hold.hold_id, hold.account_id, "job failed"))
+        return await store.ledger.end(Release(hold.hold_id, hold.account_id, "job failed"))
+    if ending.used is not None:
+        model = await store.database.read(find_model, hold.model_key)
+        return await store.ledger.end(_by_usage(hold, ending.used, model))
+    return await store.ledger.end(_by_part(hold, ending))
+
+
+def _by_usage(hold: JobHold, used: Mapping[str, Decimal], model: Model | None) -> Settle:
+    """What the usage costs. The price that it was quoted by is known as long as it is the price: where it has changed
+    meanwhile, the new one counts, but nobody pays more than the quote for a price that they were never quoted.
+    """
+    units = {**{name: Decimal(value) for name, value in hold.units.items()}, **used}
+    amount = true_cost(model, units, Funding(hold.funding)) if model is not None else None
+    is_quoted_price = model is not None and model.price.version == hold.price_version
+    if amount is not None and not is_quoted_price:
+        amount = min(amount, hold.amount)
+    usage = Usage({name: str(value) for name, value in units.items()}, estimated=not is_quoted_price)
+    return Settle(hold.hold_id, hold.account_id, amount, usage, "job completed")
+
+
+def _by_part(hold: JobHold, ending: Ending) -> Settle | Release:
+    """The share of the quote, or the whole of it."""
+    full = Settle(hold.hold_id, hold.account_id, None, Usage(hold.units, ending.unbelievable), "job completed")
+    if ending.unbelievable:
+        log.warning("the job of hold %s is charged by its quote: no usable usage", id_text(hold.hold_id))
     if ending.part is None:
-        return await ledger.end(Settle(hold.hold_id, hold.account_id, None, Usage(hold.units), "job completed"))
+        return full
     done, of = ending.part
     try:
         amount = share(hold.amount, done, of)
     except ValueError as error:
         log.warning("the job of hold %s is charged in full: %s", id_text(hold.hold_id), error)
-        usage = Usage(hold.units, estimated=True)
-        return await ledger.end(Settle(hold.hold_id, hold.account_id, None, usage, "job completed"))
+        return replace(full, usage=Usage(hold.units, estimated=True))
     if done == 0:
-        return await ledger.end(Release(hold.hold_id, hold.account_id, "nothing of the job was done"))
+        return Release(hold.hold_id, hold.account_id, "nothing of the job was done")
     usage = Usage({**hold.units, "items_done": str(done), "items": str(of)})
-    return await ledger.end(Settle(hold.hold_id, hold.account_id, amount, usage, f"{done} of {of} of the job was done"))
+    return replace(full, amount=amount, usage=usage, reason=f"{done} of {of} of the job was done")
 
 
 def ending_in(states: States, document: Any) -> Ending | None:
@@ -159,7 +190,10 @@ def ending_in(states: States, document: Any) -> Ending | None:
         return Ending(completed=False)
     if state not in states.completed:
         return None
-    return Ending(completed=True, part=None if states.part is None else _part(states.part, document))
+    if states.part is not None:
+        return Ending(completed=True, part=_part(states.part, document))
+    used = usage_in([document], wanted_of(states.usage), NOTHING_PASSED) if states.usage else None
+    return Ending(completed=True, used=used, unbelievable=bool(states.usage) and used is None)
 
 
 def _part(part: Part, document: Any) -> tuple[int, int]:

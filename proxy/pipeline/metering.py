@@ -230,9 +230,11 @@ def reader_for(
 
 def is_believable(value: Any) -> bool:
     """Whether a number can be what was used. A negative or absurd one must never lower what is charged."""
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+    if type(value) is int:
+        return 0 <= value <= MAX_UNITS
+    if not isinstance(value, Decimal):
         return False
-    if not (number := Decimal(value)).is_finite():  # nothing compares with a NaN
+    if not value.is_finite():  # nothing compares with a NaN
         return False
-    _, digits, exponent = number.as_tuple()
+    _, digits, exponent = value.as_tuple()
     return 0 <= value <= MAX_UNITS and len(digits) <= MAX_DIGITS and -MAX_DIGITS <= int(exponent) <= MAX_DIGITS

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from config.extractors import Source
 from config.routes import Match, Route, WebSocket
 from policies.refusals import Refusal, invalid_request, no_route
 from proxy.paths import LONG, REMEMBERED, Found, PathTable, Target, lenient
+from proxy.pipeline.graphql import load_library
 from proxy.pipeline.usage import Wanted, wanted_of
 from proxy.upstream.client import Upstream
 
@@ -52,13 +52,15 @@ class Routes:
         self._lenient: PathTable[tuple[CompiledRoute, ...]] = PathTable()
         alike: dict[tuple[str, tuple[str, ...]], tuple[CompiledRoute, ...]] = {}
         known = {route.id: route for route in routes}
+        if any(route.reads_graphql for route in routes):
+            load_library()
         for route in known.values():
             compiled = CompiledRoute(
                 route,
                 upstreams[route.upstream],
-                any(source.reads_body for source in _sources(route)),
+                any(source.reads_body for source in route.sources),
                 wanted_of(route.usage),
-                frozenset(source.multipart for source in _sources(route) if source.multipart is not None),
+                frozenset(source.multipart for source in route.sources if source.multipart is not None),
                 _asked(route, known),
             )
             for match in route.match:
@@ -99,10 +101,3 @@ def _asked(route: Route, known: Mapping[str, Route]) -> tuple[Match, str | None]
     asked = known[route.job.watch.route]
     assert asked.poll is not None, "the settings name a route with a poll"
     return asked.match[0], asked.poll.id.path
-
-
-def _sources(route: Route) -> list[Source]:
-    sources: list[Source] = [route.model] if route.model is not None else []
-    for unit in route.units.values():
-        sources += [unit] if isinstance(unit, Source) else unit.product
-    return sources

@@ -29,8 +29,9 @@ from proxy.pipeline import forwarding, settlement
 from proxy.pipeline.body import BodyCut, read_ahead, read_fields
 from proxy.pipeline.delivery import Delivery
 from proxy.pipeline.exchange import Asked, Body, Held, Incoming, Routed
-from proxy.pipeline.extraction import RequestParts, extract
+from proxy.pipeline.extraction import extract
 from proxy.pipeline.idempotency import Keeper, claim_key, has_key, replay
+from proxy.pipeline.parts import RequestParts
 from proxy.pipeline.receiving import receive
 from proxy.pipeline.recording import Recorder
 from proxy.pipeline.relay import Truncated, write_answer
@@ -203,7 +204,8 @@ class Pipeline:
             body = read
         content = body.peeked if body.content is None else body.content
         fields = body.form.fields if body.form is not None else {}
-        parts = RequestParts(routed.parameters, incoming.target.query, incoming.travelling, content, {}, fields)
+        query, method = incoming.target.query, incoming.method
+        parts = RequestParts(routed.parameters, query, incoming.travelling, content, {}, fields, method)
         extracted = extract(routed.route.settings, parts)
         if isinstance(extracted, Refusal):
             return extracted

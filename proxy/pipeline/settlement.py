@@ -12,7 +12,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from policies.pricing import cost, quota_cost, to_credits
+from policies.pricing import to_credits, true_cost
 from policies.scope import Mode
 from policies.terms import Funding, OnDeadline
 from proxy.headers import HeaderList
@@ -30,33 +30,25 @@ log = logging.getLogger(__name__)
 def measure(held: Held, documents: Sequence[Any], passed: Passed, complete: bool) -> Measured:
     """What the exchange consumed, by what its answer says; `complete` tells whether all of the answer was seen."""
     asked, route = held.admitted.asked, held.admitted.asked.routed.route
+    stated = usage_in(documents, route.usage, passed) if route.usage else None
+    if stated is not None:
+        return priced(held, {**asked.units, **stated})
+    if route.usage and complete:
+        log.warning("no usable usage in the answer on route %s; the quote is charged", route.id)
     quoted = {name: str(value) for name, value in asked.units.items()}
-    if not route.usage:
-        return Measured(None, quoted, estimated=False)
-    stated = usage_in(documents, route.usage, passed)
-    if stated is None:
-        if complete:
-            log.warning("no usable usage in the answer on route %s; the quote is charged", route.id)
-        return Measured(None, quoted, estimated=True)
-    return priced(held, {**asked.units, **stated})
+    return Measured(None, quoted, estimated=bool(route.usage))
 
 
 def priced(held: Held, units: Mapping[str, Decimal]) -> Measured:
     """What `units` cost, in what pays for the hold."""
-    model = held.admitted.allow.model
-    amount = None
-    if held.hold.funding is Funding.CREDITS:
-        amount = cost(model.price, units)
-    elif held.hold.funding is Funding.QUOTA and model.quota_price is not None:
-        amount = quota_cost(model, units)
+    amount = true_cost(held.admitted.allow.model, units, held.hold.funding)
     return Measured(amount, {name: str(value) for name, value in units.items()}, estimated=False)
 
 
 def passed(held: Held, answer: UpstreamAnswer, moment: float) -> Passed:
     """What was seen of an exchange until a moment of the event loop."""
     request = held.admitted.asked.routed.incoming.request
-    seconds = Decimal(f"{max(moment - held.asked_at, 0):.3f}")
-    return Passed(answer.headers, request.content.total_bytes, answer.taken, seconds)
+    return Passed(answer.headers, request.content.total_bytes, answer.taken, max(moment - held.asked_at, 0.0))
 
 
 def settle_verb(held: Held, measured: Measured, status: int, latency: timedelta, reason: str) -> Settle:

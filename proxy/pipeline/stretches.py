@@ -72,7 +72,6 @@ class Stretch:
     def close(self) -> None:
         """The stretch is settled."""
         self._open = self.may_lack = False
-        self._free.clear()
         if self._was_stated:
             self._was_stated, self.stated = False, None
             self._settled.set()
@@ -80,6 +79,19 @@ class Stretch:
     @property
     def was_stated(self) -> bool:
         return self._was_stated
+
+    @property
+    def cut(self) -> int:
+        """Counted messages that have begun and are not whole."""
+        return self._websocket.block - self._left - self.count if self._by_messages else 0
+
+    def goes_on(self, talking: bool) -> bool:
+        """Whether another stretch is to be paid for. A usage that was stated is, though its client has left."""
+        return talking or self._was_stated
+
+    def is_all(self, amount: int | None, quote: int) -> bool:
+        """Whether what was stated is all: where a text was missed, only a usage that costs the quote at least is."""
+        return not self.may_lack or (amount or 0) >= quote
 
     # What the session asks.
 

@@ -43,10 +43,10 @@ class Passed:
     headers: HeaderList
     request_bytes: int
     answer_bytes: int
-    seconds: Decimal
+    seconds: float
 
 
-NOTHING_PASSED = Passed([], 0, 0, Decimal(0))
+NOTHING_PASSED = Passed([], 0, 0, 0.0)
 """For what has no answer of its own, such as a message of a WebSocket."""
 
 
@@ -90,7 +90,7 @@ def _stated(unit: Wanted, documents: Sequence[Any], passed: Passed) -> Any:
         return Decimal(texts[0]) if len(texts) == 1 and _NUMBER.fullmatch(texts[0]) else False
     if source.bytes is not None:
         return passed.request_bytes if source.bytes == "request" else passed.answer_bytes
-    return passed.seconds
+    return Decimal(f"{passed.seconds:.3f}")
 
 
 def _lookup(document: Any, pointer: tuple[str, ...]) -> Any:

@@ -7,6 +7,7 @@
 | a block of messages has passed                       | settled                                                 |
 | the backend has stated a usage                       | settled by it, before the client has the whole of it    |
 | the session ended with messages counted              | settled by their number                                 |
+| … one of them cut                                    | … it counts, or not, by the route's `on_abort`          |
 | … with an answer under way, of no known usage        | settled or released by the route's `on_abort`           |
 | … and nothing has begun                              | released                                                |
 
@@ -123,6 +124,7 @@ class WebSockets:
         bounds = Bounds(
             websocket.max_message,
             websocket.idle_timeout.total_seconds(),
+            websocket.total_timeout.total_seconds() if websocket.total_timeout is not None else None,
             self._limits.measured if websocket.charge == "usage" else 0,
         )
         client = ClientEnd(incoming.request, response)
@@ -166,8 +168,7 @@ class WebSockets:
             while current is not None:
                 await self._stretch(current, running, stretch)
                 await _either(stretch.needed, running)
-                # A usage that was stated is paid for, though its client has left.
-                goes_on = stretch.was_stated or not running.done()
+                goes_on = stretch.goes_on(talking=not running.done())
                 current = await self._next(held, session, stretch) if goes_on else None
             await running
         finally:
@@ -206,16 +207,17 @@ class WebSockets:
         asked = held.admitted.asked
         if stretch.was_stated and stretch.stated is not None:
             measured = settlement.priced(held, {**asked.units, **stretch.stated})
-            if not stretch.may_lack or (measured.amount or 0) >= held.hold.amount:
+            if stretch.is_all(measured.amount, held.hold.amount):
                 return self._settle(held, measured, "answered")
         if stretch.was_stated:
             log.warning("no usable usage on route %s; the quote is charged", asked.routed.route.id)
             return self._settle(held, settlement.measure(held, (), NOTHING_PASSED, complete=False), "answered")
-        if stretch.count:
-            return self._settle(
-                held, settlement.priced(held, {**asked.units, MESSAGES: Decimal(stretch.count)}), "answered"
-            )
-        if stretch.busy:
+        rule = asked.routed.route.settings.on_abort
+        messages = stretch.count if rule == "release" else stretch.count + stretch.cut
+        if messages and not (rule == "quote" and stretch.cut):
+            measured = settlement.priced(held, {**asked.units, MESSAGES: Decimal(messages)})
+            return self._settle(held, measured, "answered")
+        if stretch.busy or messages:
             measured = settlement.measure(held, (), NOTHING_PASSED, complete=False)
             latency = self._services.now() - asked.routed.incoming.received_at
             return settlement.abort_verb(held, measured, SWITCHED, latency)

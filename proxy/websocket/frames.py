@@ -152,7 +152,8 @@ class FrameReader:
             self._size = 0
             keeps = self._opcode == _TEXT and self._kept and not self._masked and not self._head[0] & 0x70
             self._text, self._missed = bytearray() if keeps else None, False
-        self._size += size
+        # At least one: a message of empty fragments would never end and never be too long.
+        self._size += max(size, 1)
         self.in_message = True
         if self._size > self._max_message:
             raise BadFrame(Code.TOO_BIG, f"a message has more than {self._max_message} bytes")

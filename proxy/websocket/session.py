@@ -24,7 +24,8 @@ LINGER_S = 2
 """How long a client is listened to after a close frame of ours, so that it can answer (RFC 6455 §7.1.1)."""
 
 GOING_S = 20
-"""How long a session may bring to its end what is paid for already, once Farebox stops; less than that takes itself."""
+"""How long a session may bring to its end what is paid for already, once Farebox stops or its own time is over; less
+than the stop of Farebox takes itself."""
 
 
 class Tab(Protocol):
@@ -73,10 +74,11 @@ class FreeTab:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Of one session: bytes of a message, seconds of silence, bytes of a text that are kept to be read."""
+    """Of one session: bytes of a message, seconds of silence and of life, bytes of a text that are kept to be read."""
 
     max_message: int
     idle_s: float
+    total_s: float | None = None
     kept: int = 0
 
 
@@ -103,32 +105,39 @@ class Session:
         self._client, self._backend, self._tab = client, backend, tab
         self._up = _Way("client", client.read, backend.write, from_client)
         self._down = _Way("backend", backend.read, client.write, from_backend)
-        self._idle_s = bounds.idle_s
+        self._idle_s, self._total_s = bounds.idle_s, bounds.total_s
         self._idle = Deadline(lambda: self.close(Code.GOING_AWAY, "idle for too long"))
         self._loop = asyncio.get_running_loop()
         self._verdict: asyncio.Future[tuple[Code, str]] = self._loop.create_future()
         self._leaving: asyncio.TimerHandle | None = None
+        self._why = ""
 
     def close(self, code: Code, reason: str) -> None:
         """End it from here. The first reason counts."""
         if not self._verdict.done():
             self._verdict.set_result((code, reason))
 
-    def leave(self) -> None:
-        """Farebox stops: end it between two messages, and when nothing that is paid for is under way."""
+    def leave(self, why: str = "the service is restarting") -> None:
+        """Farebox stops, or its time is over: end it between two messages, and when nothing that is paid for is under
+        way.
+        """
         if self._leaving is None:
+            self._why = why
             self._leaving = self._loop.call_later(GOING_S, self._go)
         self._leave_if_quiet()
 
     async def run(self) -> None:
         """Until either side, or Farebox, has ended it. Both connections are over then, or on their way to it."""
         self._idle.wait(self._idle_s)
+        life = self._loop.call_later(self._total_s, self.leave, "open for too long") if self._total_s else None
         pumps = [self._loop.create_task(self._pump(way)) for way in (self._up, self._down)]
         ends: list[asyncio.Future[Any]] = [*pumps, self._verdict]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._idle.close()
+            if life is not None:
+                life.cancel()
             if self._leaving is not None:
                 self._leaving.cancel()
             for pump in pumps:
@@ -176,7 +185,7 @@ class Session:
             self._go()
 
     def _go(self) -> None:
-        self.close(Code.GOING_AWAY, "the service is restarting")
+        self.close(Code.GOING_AWAY, self._why)
 
     async def _say_why(self, code: Code, reason: str) -> None:
         """A close frame to whom one can be sent; to others the end of the connection says it."""

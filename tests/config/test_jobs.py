@@ -127,3 +127,18 @@ def test_callbacks_have_a_secret_that_is_not_guessed(tmp_path: Path) -> None:
     more = "callbacks: {url: 'http://farebox', secret: short}"
     (finding,) = _findings(tmp_path, JOB, f"{POLL}, id: {{path: id}}", more=more)
     assert "the secret is shorter than 32 bytes" in finding
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ("usage: {n: {json: /n}}, part: {done: {json: /a}, of: {json: /b}}", "expected `part` or `usage`"),
+        ("usage: {n: {header: X-N}}", "stated by one document, in its `json`"),
+        ("usage: {n: {seconds: true}}", "stated by one document, in its `json`"),
+        ("usage: {n: {json: /n, sum: true}}", "stated by one document, in its `json`"),
+    ],
+)
+def test_a_usage_stands_in_the_status(tmp_path: Path, told: str, found: str) -> None:
+    """A callback has no answer of its own, and no stream of events."""
+    (finding,) = _findings(tmp_path, JOB, f"{POLL}, id: {{path: id}}, {told}")
+    assert found in finding

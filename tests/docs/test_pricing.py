@@ -18,7 +18,8 @@ from config.routes import Route
 from config.settings import load_settings
 from policies.pricing import cost, quota_cost
 from policies.terms import MICRO, Model
-from proxy.pipeline.extraction import RequestParts, extract
+from proxy.pipeline.extraction import extract
+from proxy.pipeline.parts import RequestParts
 from seeds.reading import default_files, read_seeds
 from store.price_rows import price_of, quota_price_of, quota_terms_of, rates_of, terms_of
 from tests.docs.pages import blocks

@@ -19,6 +19,7 @@ CONFINED = {
     "casbin": {"policies/access.py"},
     "yaml": {"config/yaml_source.py"},
     "schedule": {"jobs/timetable.py"},
+    "graphql": {"proxy/pipeline/graphql_document.py"},
     "httptools": {"proxy/upstream/parsing.py"},
 }
 """Third parties that one file alone knows."""
@@ -62,6 +63,12 @@ def test_a_confined_library_is_known_to_one_file(library: str) -> None:
         if library in _imported(file)
     }
     assert users <= CONFINED[library]
+
+
+def test_nobody_pays_for_graphql_who_has_no_use_for_it() -> None:
+    """The library takes time at the start and memory: it is loaded by the first route that is a GraphQL endpoint."""
+    program = "import proxy.app, sys; sys.exit('graphql' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=HOUSE, check=False).returncode == 0
 
 
 def test_only_the_clock_asks_for_the_time() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -188,6 +190,31 @@ async def test_who_stops_waiting_for_a_settlement_does_not_stop_it(store: Store)
         {"state": "settled", "settled_amount": 7}
     ]
     await _assert_sound(store)
+
+
+async def test_a_verb_that_fails_when_nobody_waits_is_no_riddle(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its waiter was cancelled: the event loop has no exception to complain of, and the ledger goes on."""
+    # What the log keeps of a fault would keep its future alive, which complains when it dies.
+    monkeypatch.setattr(logging.getLogger("store.committer"), "disabled", True)
+    riddles: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: riddles.append(context))
+    account, unwritable = await _account(store), cast(Any, object())
+    hold = await store.ledger.reserve(_reserve(store, account, 10))
+    assert isinstance(hold, Hold)
+    asked: list[Coroutine[Any, Any, object]] = [
+        store.ledger.settle(Settle(hold.hold_id, account, -1, Usage(), "below zero")),
+        store.ledger.release(hold.hold_id, account, unwritable),
+        store.ledger.bind_job(BindJob(hold.hold_id, account, unwritable, timedelta(hours=1), OnDeadline.RELEASE)),
+    ]
+    for verb in asked:
+        waiting = asyncio.ensure_future(verb)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await store.ledger.release(HoldId(0), account, "to wait for all before it")
+    gc.collect()
+    assert riddles == []
+    assert len(await store.database.read(reports.open_holds, 10)) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))

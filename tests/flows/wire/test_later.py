@@ -367,6 +367,7 @@ async def test_a_job_that_cannot_be_asked_for_has_its_other_ends(wire: Wire, pro
         ({"status": "done", "good": -1, "all": 4}, DEAR),
         ({"status": "done", "good": 0, "all": 0}, DEAR),
         ({"status": "done", "good": "3", "all": 4}, DEAR),
+        ({"status": "done", "good": True, "all": 4}, DEAR),
         ({"status": "done", "good": 1.5, "all": 4}, DEAR),
         ({"status": "done", "good": 10**400, "all": 10**401}, DEAR),
         ({"status": "done"}, DEAR),
@@ -379,7 +380,7 @@ async def test_a_part_of_a_job_costs_its_share(wire: Wire, item: Any, spent: int
     await wire.ask("GET /projects/p/jobs", user="ann")
     await wire.settled_at(spent)
     estimated = [row["estimated"] for row in await wire.usage()]
-    is_share = item.get("good") in (1, 3, 4) and isinstance(item["good"], int)
+    is_share = type(item.get("good")) is int and item["good"] in (1, 3, 4)
     assert estimated == ([] if spent == 0 else [not is_share])
 
 

@@ -77,6 +77,29 @@ ROUTES = """
     websocket: {charge: usage}
     on_abort: release
   - {id: brief, match: GET /brief, upstream: raw, access: open, websocket: {idle_timeout: 200ms}}
+  - {id: short, match: GET /short, upstream: raw, access: open, websocket: {total_timeout: 200ms}}
+  - id: short-realtime
+    match: GET /short-realtime
+    upstream: raw
+    app: shop
+    model: {const: cheap}
+    units: {tokens: {const: 20, max: 20}}
+    usage: {tokens: {json: /usage/tokens}}
+    websocket: {charge: usage, total_timeout: 200ms}
+  - id: strict-blocks
+    match: GET /strict-blocks
+    upstream: raw
+    app: shop
+    model: {const: cheap}
+    websocket: {charge: messages, block: 3}
+    on_abort: quote
+  - id: forgiving-blocks
+    match: GET /forgiving-blocks
+    upstream: raw
+    app: shop
+    model: {const: cheap}
+    websocket: {charge: messages, block: 3}
+    on_abort: release
   - {id: unprepared, match: GET /unprepared, upstream: raw, app: shop, model: {const: cheap}}
 """
 
@@ -346,6 +369,42 @@ async def test_silence_is_not_for_ever(wire: Wire) -> None:
     assert await told == Closed(1001, "idle for too long")
 
 
+async def test_a_connection_does_not_last_for_ever(wire: Wire) -> None:
+    """However lively it is: both sides are told, by 1001, between two messages."""
+    told: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+
+    async def listen(visit: Visit) -> None:
+        told.set_result(await until_closed(visit.reader))
+
+    wire.backend.script = granting(listen)
+    _, client = await switch(wire, "/short")
+    await client.send(frame("a message", fin=False))
+    closed = asyncio.create_task(until_closed(client.reader, client.writer))
+    for _ in range(5):
+        await asyncio.sleep(0.1)
+        await client.send(frame("in pieces", 0, fin=False))
+        assert not closed.done()
+    await client.send(frame("and its end", 0))
+    assert await closed == await told == Closed(1001, "open for too long")
+
+
+async def test_what_is_paid_is_delivered_when_the_time_is_over(wire: Wire) -> None:
+    """An answer under way comes to its end and is charged by its usage, and then the connection ends."""
+
+    async def answer(visit: Visit) -> None:
+        await read_frame(visit.reader)
+        await asyncio.sleep(0.4)
+        await visit.send(stated(50))
+        await until_closed(visit.reader)
+
+    wire.backend.script = granting(answer)
+    _, client = await switch(wire, "/short-realtime")
+    await client.send(frame("tell me"))
+    assert b"usage" in (await read_frame(client.reader)).payload
+    assert await until_closed(client.reader, client.writer) == Closed(1001, "open for too long")
+    await wire.settled_at(50 * TOKEN)
+
+
 BAD_FRAMES = {
     "not masked": frame("hi", masked=False),
     "reserved bit": frame("hi", rsv=4),
@@ -400,7 +459,8 @@ async def test_a_message_beyond_the_bound(wire: Wire, pieces: int) -> None:
     for piece in range(pieces):
         await client.send(frame(b"x" * size, TEXT if piece == 0 else 0, fin=piece == pieces - 1))
     assert (await until_closed(client.reader, client.writer)).code == 1009
-    await wire.settled_at(CHEAP)
+    # Fragments have passed before the one that was too much: they are a message, too.
+    await wire.settled_at(CHEAP if pieces == 1 else 2 * CHEAP)
 
 
 async def test_a_long_message_takes_little_memory(wire: Wire) -> None:
@@ -593,6 +653,48 @@ async def test_blocks_of_messages(wire: Wire) -> None:
     await wire.until(lambda: wire.open_count(0))
     events = await wire.usage()
     assert [row["units"] for row in events] == [{"messages": "1"}, {"messages": "3"}]
+
+
+@pytest.mark.parametrize(
+    ("target", "whole", "units"),
+    [
+        ("/counted", 0, ["1"]),
+        ("/counted", 1, ["1", "1"]),
+        ("/blocks", 1, ["2"]),
+        ("/strict-blocks", 0, ["3"]),
+        ("/strict-blocks", 1, ["3"]),
+        ("/strict-blocks", 3, ["3", "3"]),
+        ("/forgiving-blocks", 0, []),
+        ("/forgiving-blocks", 1, ["1"]),
+    ],
+)
+async def test_a_message_that_never_ends_is_not_free(wire: Wire, target: str, whole: int, units: list[str]) -> None:
+    """Its fragments have passed, so it counts when its client leaves; what that costs, the route's rule says."""
+    heard = asyncio.Event()
+
+    async def listen(visit: Visit) -> None:
+        while (await read_frame(visit.reader)).payload != b"the last piece":
+            pass
+        heard.set()
+        await visit.gone()
+
+    wire.backend.script = granting(listen)
+    _, client = await switch(wire, target)
+    await client.send(frame("hi") * whole + frame("a message", fin=False) + frame("in pieces", 0, fin=False))
+    await client.send(frame("the last piece", 0, fin=False))
+    await heard.wait()
+    client.leave()
+    await wire.settled_at(len(units) * CHEAP)
+    assert [row["units"]["messages"] for row in await wire.usage()] == units[::-1]
+
+
+async def test_fragments_without_anything_in_them_come_to_an_end(wire: Wire) -> None:
+    """A message of nothing at all is too long some day."""
+    wire.backend.script = granting(echo)
+    _, client = await switch(wire, "/counted")
+    await client.send(frame("", fin=False) + frame("", 0, fin=False) * 1024)
+    assert (await until_closed(client.reader, client.writer)).code == 1009
+    await wire.settled_at(CHEAP)
 
 
 async def test_a_usage_that_is_stated_is_what_an_answer_costs(wire: Wire) -> None:

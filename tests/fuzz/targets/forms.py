@@ -12,7 +12,8 @@ from yarl import URL
 
 from config.routes import Route
 from policies.refusals import Reason, Refusal
-from proxy.pipeline.extraction import RequestParts, extract
+from proxy.pipeline.extraction import extract
+from proxy.pipeline.parts import RequestParts
 from tests.fuzz.inputs import Bytes, at_once
 
 _HEADERS = [("Content-Type", "application/x-www-form-urlencoded")]

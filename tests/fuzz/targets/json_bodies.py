@@ -15,7 +15,8 @@ from pydantic_core import from_json
 
 from config.routes import Route
 from policies.refusals import Reason, Refusal
-from proxy.pipeline.extraction import RequestParts, extract
+from proxy.pipeline.extraction import extract
+from proxy.pipeline.parts import RequestParts
 
 _ROUTE = Route.model_validate(
     {

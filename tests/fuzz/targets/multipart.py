@@ -9,7 +9,7 @@ from email.policy import HTTP
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from proxy.pipeline.extraction import is_alike
+from proxy.pipeline.parts import is_alike
 from proxy.pipeline.multipart import MultipartReader
 from proxy.strict_json import Unreadable
 from tests.fuzz.inputs import Bytes, at_once, singly

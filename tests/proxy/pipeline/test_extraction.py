@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from config.routes import Route
 from policies.refusals import Reason, Refusal
 from proxy.headers import HeaderList
-from proxy.pipeline.extraction import MAX_FIELDS, RequestParts, extract
+from proxy.pipeline.extraction import extract
+from proxy.pipeline.parts import MAX_FIELDS, RequestParts
 
 JSON = [("Content-Type", "application/json")]
 FORM = [("Content-Type", "application/x-www-form-urlencoded")]

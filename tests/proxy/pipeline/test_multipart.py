@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from python_multipart import FormParser
 from python_multipart.multipart import Field, File
 
-from proxy.pipeline.extraction import is_alike
 from proxy.pipeline.multipart import MultipartReader, boundary_of
+from proxy.pipeline.parts import is_alike
 from proxy.strict_json import Unreadable
 
 BOUNDARY = b"----x'y_1"

@@ -46,6 +46,16 @@ async def test_what_is_not_counted_always_passes() -> None:
     assert not stretch.may_begin("client")
 
 
+async def test_nothing_that_counts_passes_between_two_stretches() -> None:
+    """Also where the last one had room left."""
+    for stretch in (messages(3), usage()):
+        stretch.close()
+        assert not stretch.may_begin("client")
+        assert stretch.may_begin("backend")
+        stretch.open()
+        assert stretch.may_begin("client")
+
+
 async def test_who_waits_goes_on_with_the_next_stretch() -> None:
     """One message for each that is paid for, in whichever order they wait."""
     stretch = messages(1, "both")
@@ -134,3 +144,43 @@ def test_what_a_stretch_is_quoted_for() -> None:
     """Its block of messages, and otherwise what the request says."""
     assert stretch_units(None) == stretch_units(WebSocket()) == {}
     assert stretch_units(WebSocket(charge="messages", block=7)) == {"messages": Decimal(7)}
+
+
+def test_who_pays_for_what_was_stated_last() -> None:
+    """A conversation goes on while both talk, and for a usage that was stated, though its client has left."""
+    stretch = usage()
+    assert stretch.goes_on(talking=True)
+    assert not stretch.goes_on(talking=False)
+    stretch.ended("backend", b'{"usage": {"tokens": 5, "images": 1}}')
+    assert stretch.goes_on(talking=True)
+    assert stretch.goes_on(talking=False)
+    stretch.close()
+    assert not stretch.goes_on(talking=False)
+
+
+def test_a_usage_beside_a_text_that_was_missed() -> None:
+    """It may not be all: what is no amount, or less than the quote, then is not; the quote itself is."""
+    stretch = usage()
+    assert stretch.is_all(0, 10)
+    assert stretch.is_all(None, 10)
+    stretch.missed()
+    assert [stretch.is_all(amount, 10) for amount in (None, 0, 9, 10, 11)] == [False, False, False, True, True]
+    assert stretch.is_all(None, 0), "what costs nothing cannot cost more"
+    stretch.close()
+    assert stretch.is_all(0, 10), "the next stretch begins anew"
+
+
+def test_a_message_is_cut_between_its_beginning_and_its_end() -> None:
+    """As many as have begun and are not whole; what pays by usage counts none."""
+    stretch = messages(3, "both")
+    assert stretch.cut == 0
+    for begun, side in enumerate(("client", "backend"), start=1):
+        assert stretch.may_begin(side)  # type: ignore[arg-type]
+        assert stretch.cut == begun
+    stretch.ended("backend", None)
+    assert (stretch.cut, stretch.count) == (1, 1)
+    stretch.ended("client", None)
+    assert (stretch.cut, stretch.count) == (0, 2)
+    other = usage()
+    assert other.may_begin("client")
+    assert other.cut == 0

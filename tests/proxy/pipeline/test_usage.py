@@ -15,7 +15,7 @@ from config.extractors import UnitSource, UsageSource
 from proxy.pipeline.metering import MAX_UNITS, EventStreamReader
 from proxy.pipeline.usage import Passed, usage_in, wanted_of
 
-PASSED = Passed([("X-Units", " 7.5 "), ("x-two", "1"), ("X-Two", "2"), ("X-Bad", "-1")], 1000, 50, Decimal("2.125"))
+PASSED = Passed([("X-Units", " 7.5 "), ("x-two", "1"), ("X-Two", "2"), ("X-Bad", "-1")], 1000, 50, 2.125)
 
 
 def used(source: dict[str, Any], *documents: Any) -> Decimal | None:
@@ -130,7 +130,7 @@ sources = st.sampled_from(
 def test_nothing_that_is_stated_raises_or_lowers(source: dict[str, Any], documents: list[Any], header: str) -> None:
     """Whatever a backend says, it is a number from nothing to a million millions, or no usage."""
     wanted = wanted_of({"unit": UsageSource.model_validate(source)})
-    found = usage_in(documents, wanted, Passed([("X-Any", header)], 0, 0, Decimal(0)))
+    found = usage_in(documents, wanted, Passed([("X-Any", header)], 0, 0, 0.0))
     assert found is None or 0 <= found["unit"] <= MAX_UNITS
 
 
