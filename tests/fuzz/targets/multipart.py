@@ -9,8 +9,8 @@ from email.policy import HTTP
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from proxy.pipeline.parts import is_alike
 from proxy.pipeline.multipart import MultipartReader
+from proxy.pipeline.parts import is_alike
 from proxy.strict_json import Unreadable
 from tests.fuzz.inputs import Bytes, at_once, singly
 
