@@ -46,6 +46,7 @@ SEEDS = [
     b'{}\nmutation{make(model:"m" n:2) a:paint(in:{model:"x",n:1.5})}',
     b'{"m":"x","b":false}\nquery Q($m:String="d",$b:Boolean!){make(model:$m)@skip(if:$b) ...F}'
     b' fragment F on Query{b:make(all:["a"])}',
+    b'{"b":false}\nquery($m:String="d",$b:Boolean=true){make(model:$m)@include(if:$b) paint(model:$m)}',
     b"{}\n{make ...on Query{make paint(n:1)} __typename}",
 ]
 
