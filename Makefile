@@ -54,9 +54,13 @@ bench: .venv/installed ## Measure against a bare aiohttp proxy, and the ledger w
 	$(BIN)/python bench/ledger.py
 	$(BIN)/python bench/uploads.py
 
-lock: .venv/installed ## Pin every dependency with its hashes, for every platform
+lock: .venv/installed ## Pin every dependency with its hashes, for every platform; for deploy/ without those of tests
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --generate-hashes --group dev --no-header \
 		--output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --generate-hashes --extra postgresql --no-header \
+		--constraint requirements.lock --output-file deploy/requirements.lock
+	echo hatchling | $(BIN)/uv pip compile - --quiet --universal --generate-hashes --no-header --no-annotate \
+		--constraint requirements.lock --output-file deploy/build.lock
 
 clean: ## Remove what the commands made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache farebox-demo

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from config.admin import MAX_CREDITS, Admin
 from config.credits import Credits
 from config.deadlines import deadline_problems
 from config.documents import read_document
@@ -26,19 +27,8 @@ from config.policy_settings import Decisions
 from config.quantities import Address, Duration, ListenAddress, Size
 from config.retention import Retention
 from config.routes import Match, Route
-from config.secrets import HeaderSecret
 from config.upstreams import Upstream
 from config.yaml_source import PathKey, YamlSource
-
-MAX_CREDITS = 10**9
-"""Of a single grant; more decimals than six would be less than a micro-credit."""
-
-
-class Admin(Settings):
-    listen: ListenAddress = Address("127.0.0.1", 8081)
-    """For the admin API, probes and metrics. Keep it away from the outside."""
-    token: HeaderSecret | None = None
-    """Bearer token of operators. Without one the admin API is closed; probes and metrics stay open."""
 
 
 class Accounts(Settings):
@@ -141,6 +131,9 @@ class FareboxSettings(Settings):
     """What matches no route is answered with 404 and never forwarded."""
     management: Management = Management()
     """The API for end users."""
+    http_parser: Literal["compiled", "any"] = "compiled"
+    """`any` also starts with aiohttp's parser in Python, which is slower and accepts more than it should; where its
+    compiled one is missing, a start is refused else."""
     limits: Limits = Limits()
     """Bounds on single requests."""
     idempotency: Idempotency = Idempotency()

@@ -1,7 +1,8 @@
 """Writes the generated pages of this folder: `make docs`. A test asserts that they are what this writes.
 
 configuration.md comes from the pydantic models of `config` and the sentences under their fields, commands.md from the
-commands themselves and the table of operator verbs, policy-language.md from the models of `policies`.
+commands themselves and the table of operator verbs, roles.md from that table, policy-language.md from the models of
+`policies`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from config import extractors, identity, jobs, quantities, retention, routes, secrets, settings, upstreams
+from config import admin, extractors, identity, jobs, quantities, retention, routes, secrets, settings, upstreams
+from config.roles import Role
 from proxy.cli import SECTIONS, main
+from proxy.operations.operation import Operation
 from proxy.operations.table import OPERATIONS
 
 FOLDER = Path(__file__).parent
@@ -54,6 +57,10 @@ NAMED: list[tuple[Any, str]] = [
     (routes.Match, "pattern"),
     (upstreams.HeaderName, "header name"),
     (secrets.HeaderSecret, "secret"),
+    (secrets.AdminToken, "secret"),
+    (admin.RoleName, "`viewer`, `operator` or `owner`"),
+    (admin.HostName, "host name"),
+    (admin.CreditLimit, "number"),
     (secrets.Secret, "secret"),
 ]
 
@@ -253,8 +260,31 @@ def _command(name: str, command: click.Command) -> str:
     operation = next((row for row in OPERATIONS if f"{row.noun} {row.verb}" == name), None)
     if operation is not None:
         method = "POST" if operation.changes else "GET"
-        parts.append(f"Admin API: `{method} /admin/{operation.noun}/{operation.verb}`")
+        parts.append(f"Admin API: `{method} /admin/{operation.noun}/{operation.verb}`, for the role {_role(operation)}")
     return "\n\n".join(parts)
+
+
+def _role(operation: Operation[Any]) -> str:
+    within = ", within `admin.limits`" if operation.moves is not None else ""
+    return f"`{operation.role}`{within}"
+
+
+def roles() -> str:
+    """The page roles.md: every verb, with who may do it."""
+    intro = (FOLDER / "roles.intro.md").read_text("utf-8")
+    title, _, rest = intro.partition("\n")
+    table = [["verb", *Role], ["---"] * (len(Role) + 1)]
+    table += [[f"`{operation.name}`", *(_may(operation, role) for role in Role)] for operation in OPERATIONS]
+    rows = [f"| {' | '.join(cells)} |" for cells in table]
+    return "\n\n".join([title, GENERATED, rest.strip(), "\n".join(rows)]) + "\n"
+
+
+def _may(operation: Operation[Any], role: Role) -> str:
+    if not role.covers(operation.role):
+        return ""
+    if operation.moves is not None and role is not Role.OWNER:
+        return "within limits"
+    return "masked" if operation.personal and role is Role.VIEWER else "yes"
 
 
 def _parameters(command: click.Command) -> Iterable[click.Parameter]:
@@ -292,6 +322,7 @@ def pages() -> dict[Path, str]:
         FOLDER / "configuration.md": configuration(),
         FOLDER / "commands.md": reference(),
         FOLDER / "policy-language.md": policy_reference.page(),
+        FOLDER / "roles.md": roles(),
     }
 
 

@@ -18,8 +18,9 @@ async def audit_housekeeping(store: Store, turn: Turn, months: int | None) -> di
     """Drop what is older than so many complete months; None keeps everything."""
     dropped = 0
     if months is not None:
-        until = months_before(await store.database.read(store.database.now), months)
-        while count := await store.database.write(audit.drop_before, until, BATCH):
+        now = await store.database.read(store.database.now)
+        until = months_before(now, months)
+        while count := await store.database.write(audit.drop_before, until, BATCH, now):
             dropped += count
             if not await turn.goes_on():
                 break

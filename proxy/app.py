@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import aiohttp.http_parser
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
@@ -24,15 +23,16 @@ from config.quantities import Address
 from config.settings import FareboxSettings, LoadedSettings
 from policies.spending import order_of
 from policies.terms import Catalogue
+from proxy import installation
 from proxy.admin.app import build_admin
-from proxy.admin.door import refusing_unread
+from proxy.admin.listening import AdminRunner
 from proxy.candidate import Candidate
 from proxy.decision_log import DecisionLog
 from proxy.identity import jwks, keys
 from proxy.identity.identifier import Identifier
 from proxy.identity.jwt import Issuer
 from proxy.limiting import Limiter, OwnLimiter, SharedLimiter
-from proxy.listening import AdminRunner, PublicServer
+from proxy.listening import PublicServer
 from proxy.management.api import Management
 from proxy.management.endpoints import findings_of
 from proxy.metrics import Metrics
@@ -92,10 +92,13 @@ def listen(address: Address) -> socket.socket:
     return listener
 
 
-def check_parser() -> None:
-    """aiohttp's fallback parser in Python is weaker, and comes silently where no compiled wheel fits."""
-    if aiohttp.http_parser.HttpRequestParser.__module__ != "aiohttp._http_parser":
-        raise CannotStart("aiohttp was installed without its compiled HTTP parser; install a binary wheel of it")
+def check_installation(settings: FareboxSettings) -> None:
+    """Raises CannotStart with everything that is too old, or not what it should be."""
+    found = installation.troubles(settings.http_parser)
+    if found:
+        raise CannotStart("; and ".join(found))
+    if not installation.is_compiled():
+        log.warning("requests are parsed by aiohttp's parser in Python, as `http_parser: any` accepts")
 
 
 @asynccontextmanager
@@ -103,7 +106,7 @@ async def farebox(
     settings: LoadedSettings, public: socket.socket, admin: socket.socket | None, clock: Clock = utc_now
 ) -> AsyncIterator[Farebox]:
     """Everything running, until the block is left. `admin` is None in further workers of one node."""
-    check_parser()
+    check_installation(settings.values)
     findings = [*findings_of(settings), *trust.findings_of(settings), *keys.findings_of(settings)]
     findings += jwks.findings_of(settings)
     if findings:
@@ -132,7 +135,9 @@ async def farebox(
         await store.ledger.expire_overdue(await store.database.read(store.database.now))
         await stack.enter_async_context(_serving(pipeline, settings.values, public))
         if admin is not None:
-            await stack.enter_async_context(_serving_admin(services, metrics, admin))
+            await stack.enter_async_context(
+                _serving_admin(AdminRunner(build_admin(services, metrics), services), admin)
+            )
         watcher = asyncio.create_task(watch(services, candidate), name="watcher")
         stack.callback(watcher.cancel)
         yield Farebox(services, _address(public), _address(admin) if admin is not None else None)
@@ -175,9 +180,7 @@ async def _serving(pipeline: Pipeline, settings: FareboxSettings, listener: sock
 
 
 @asynccontextmanager
-async def _serving_admin(services: Services, metrics: Metrics, listener: socket.socket) -> AsyncIterator[None]:
-    refuse = refusing_unread(services)
-    runner = AdminRunner(build_admin(services, metrics), refuse, access_log=None, shutdown_timeout=1)
+async def _serving_admin(runner: AdminRunner, listener: socket.socket) -> AsyncIterator[None]:
     await runner.setup()
     await web.SockSite(runner, listener).start()
     try:

@@ -22,7 +22,7 @@ from config.routes import Route
 from config.settings import FareboxSettings
 from policies.refusals import Reason, Refusal, invalid_request, store_unavailable, unauthorized
 from proxy import strict_json
-from proxy.errors import Answer, answer_to
+from proxy.errors import JSON_HEADERS, Answer, answer_to
 from proxy.paths import Found, PathTable, Target
 from proxy.pipeline.body import read_ahead
 from proxy.pipeline.exchange import Incoming
@@ -89,7 +89,7 @@ class Callbacks:
             result = store_unavailable()
         if isinstance(result, Refusal):
             return answer_to(result, incoming.id_text, self._services.now())
-        return Answer(200, (("Content-Type", "application/json"),), json.dumps(result).encode())
+        return Answer(200, JSON_HEADERS, json.dumps(result).encode())
 
     async def _result(self, found: Found[Route], incoming: Incoming) -> dict[str, str] | Refusal:
         route = found.value

@@ -57,6 +57,16 @@ STATUS: dict[Reason, int] = {
     Reason.UPSTREAM_TIMEOUT: 504,
 }
 
+PROTECTING = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+)
+"""On every answer of Farebox's own: it is data, which no browser is to run, frame, guess the type of, or keep."""
+
+JSON_HEADERS = (("Content-Type", "application/json"), *PROTECTING)
+
 _OPENAI_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -81,7 +91,7 @@ def answer_to(refusal: Refusal, request_id: str, now: datetime, shape: ErrorShap
     status = STATUS[refusal.reason]
     content_type = "application/problem+json" if shape == "problem" else "application/json"
     body = {"origin": _origin, "openai": _openai, "problem": _problem}[shape](refusal, status, request_id)
-    headers = [("Content-Type", content_type)]
+    headers = [("Content-Type", content_type), *PROTECTING]
     if status == 401:
         headers.append(("WWW-Authenticate", 'Bearer realm="farebox"'))
     if status == 405:

@@ -85,11 +85,13 @@ async def _look(services: Services) -> None:
         await reload(services)
 
 
-async def reload(services: Services, by: str = ITSELF, place: str = NODE) -> tuple[Finding, ...]:
+async def reload(
+    services: Services, by: str = ITSELF, place: str = NODE, role: str | None = None
+) -> tuple[Finding, ...]:
     """Put what is on disk and in the catalogue in force; returns what is wrong with it, and then nothing changed.
 
-    Compiled in a thread, so that requests go on by the old policy meanwhile. `by` and `place` tell who has asked for
-    it, and from where.
+    Compiled in a thread, so that requests go on by the old policy meanwhile. `by`, `place` and `role` tell who has
+    asked for it, from where, and as which operator.
     """
     async with services.reloading:
         database, rulebooks = services.store.database, services.rulebooks
@@ -99,7 +101,7 @@ async def reload(services: Services, by: str = ITSELF, place: str = NODE) -> tup
         # Only what is new: two nodes with different files would else write in turns for ever.
         if not findings and rulebooks.current is not before:
             await keep(services, "files")
-        await _note(services, Act(by, place, "policy reload", {}), before.revision, findings)
+        await _note(services, Act(by, place, "policy reload", {}, role), before.revision, findings)
         return findings
 
 
@@ -112,9 +114,9 @@ class Reloaded:
     behind: tuple[str, ...] = ()
 
 
-async def reload_node(services: Services, by: str, place: str) -> Reloaded:
+async def reload_node(services: Services, by: str, place: str, role: str | None = None) -> Reloaded:
     """Put what is on disk in force in every process of this node. What is refused here is tried nowhere else."""
-    findings = await reload(services, by, place)
+    findings = await reload(services, by, place, role)
     if findings:
         return Reloaded(findings)
     with suppress(StoreUnavailable):

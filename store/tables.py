@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Table, Text, UniqueConstraint
 
-from store.audit_tables import audit_entries, audit_outcomes
+from store.audit_tables import audit_cuts, audit_entries, audit_links, audit_outcomes
 from store.columns import Id, Json, Moment, metadata
 from store.later_tables import idempotency_keys, job_watches
 from store.ledger_tables import credit_grants, holds, ledger_entries
@@ -24,7 +24,9 @@ __all__ = [
     "api_keys",
     "apps",
     "archived_usage",
+    "audit_cuts",
     "audit_entries",
+    "audit_links",
     "audit_outcomes",
     "counters",
     "credit_grants",

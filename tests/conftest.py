@@ -14,8 +14,8 @@ import pytest
 from hypothesis import settings
 
 from store.schema import migrate
-from store.tables import metadata
 from tests import canaries
+from tests.emptying import EMPTYING
 from tests.postgres import PostgresServer
 
 DIALECTS = ["sqlite", "postgresql"]
@@ -74,7 +74,7 @@ def emptied_postgresql(request: pytest.FixtureRequest) -> str:
     """The PostgreSQL database of the test run, with nothing in it."""
     url: str = request.getfixturevalue("postgresql_url")
     server: PostgresServer = request.getfixturevalue("postgres")
-    server.execute(";".join(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)), "farebox")
+    server.execute(EMPTYING, "farebox")
     return url
 
 

@@ -19,6 +19,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "check": ("proxy.cli.check:check", "Validates settings, policies, seeds and schema."),
         "policy": ("proxy.cli.policy:policy", "Tests policies and explains their decisions."),
         "migrate": ("proxy.cli.migrate:migrate", "Brings the database schema up to date."),
+        "sbom": ("proxy.cli.sbom:sbom", "Writes what is installed as a software bill of materials."),
         "seed": ("proxy.cli.seed:seed", "Loads apps, models and plans, or imports users."),
     },
     "Operate": {

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from config.clock import utc_now
+from config.roles import Role
 from config.settings import LoadedSettings
 from policies.rulebook import Rulebook
 from policies.spending import order_of
@@ -40,6 +41,8 @@ async def open_desk(settings: LoadedSettings, progress: Progress = silent) -> As
             settings.values,
             rulebook,
             actor="operator",
+            # Whoever may read the settings could as well write to the database that they name.
+            role=Role.OWNER,
             progress=progress,
             archive_folder=settings.archive_folder,
             policies=settings.policies_folder,

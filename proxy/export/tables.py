@@ -21,8 +21,8 @@ from policies.terms import Funding
 from store.export import Exported, Row
 from store.ids import id_text
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""How a cell begins that spreadsheets may run (OWASP, CSV injection)."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""How a cell begins that spreadsheets may run (OWASP, CSV injection); some also where it begins in full width."""
 
 Cells = dict[str, Any]
 """A row by the names of its columns: texts, numbers, moments, mappings."""

@@ -85,6 +85,10 @@ class Credentials:
             return unauthorized("No token provided", "Send the token as `Authorization: Bearer …`.")
         return _presented(Credential.API_KEY if text.startswith(PREFIX) else Credential.JWT, text)
 
+    def by_cookie(self, shown: Shown) -> bool:
+        """Whether the credential is one that a browser adds by itself."""
+        return self._cookie is not None and bool(_cookies(shown.values("cookie"), self._cookie.name))
+
     def travelling(self, headers: HeaderList, shown: Shown) -> HeaderList:
         """`headers` without what only a trusted proxy may say, unless it is one that says it; its secret never goes on.
 
@@ -95,7 +99,9 @@ class Credentials:
     def _from_cookie(self, shown: Shown, text: str) -> Presented | Refusal:
         """A cookie is sent by a browser whoever asks it to, so the asker has to be a page of this service."""
         assert self._cookie is not None, "else no cookie is looked at"
-        if _from_elsewhere(shown, self._cookie.origins):
+        elsewhere = says_elsewhere(shown, self._cookie.origins)
+        # Browsers too old to say where a request comes from are believed where it only reads.
+        if elsewhere or (elsewhere is None and shown.method not in _SAFE):
             hint = "Cookies count in requests of this service's own pages; list other origins in `identity.cookie`."
             return Refusal(Reason.FORBIDDEN, "The request comes from a page of another site", hint)
         return _presented(Credential.JWT, text)
@@ -166,15 +172,15 @@ def _cookies(headers: Sequence[str], name: str) -> list[str]:
     return [value.strip(_SPACE).strip('"') for key, equals, value in pairs if equals and key.strip(_SPACE) == name]
 
 
-def _from_elsewhere(shown: Shown, origins: Sequence[str]) -> bool:
-    """Whether a browser says, or does not deny, that a page of another site asks for this (Fetch, `Origin` and
-    `Sec-Fetch-Site`). Browsers too old to say so are believed where a request only reads.
+def says_elsewhere(shown: Shown, origins: Sequence[str]) -> bool | None:
+    """Whether a browser says that a page of another site asks for this (Fetch, `Origin` and `Sec-Fetch-Site`); None
+    when nothing is said, as by programs that are no browsers.
     """
     origin, site = shown.values("origin"), shown.values("sec-fetch-site")
     if origin:
         own = len(origin) == 1 and [_host(origin[0])] == [host.lower() for host in shown.values("host")]
         return not own and not (len(origin) == 1 and origin[0] in origins)
-    return site not in (["same-origin"], ["none"]) if site else shown.method not in _SAFE
+    return site not in (["same-origin"], ["none"]) if site else None
 
 
 def _host(origin: str) -> str:

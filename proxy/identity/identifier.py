@@ -69,6 +69,10 @@ class Identifier:
         caller = await self._caller(shown, fresh)
         return out_of_scope(scope) if isinstance(caller, Caller) and scope not in caller.scopes else caller
 
+    def by_cookie(self, shown: Shown) -> bool:
+        """Whether a browser has added the credential by itself, whoever made it ask."""
+        return self._credentials.by_cookie(shown)
+
     def travelling(self, headers: HeaderList, shown: Shown) -> HeaderList:
         """Of the headers of a request those that its backend may see."""
         return self._credentials.travelling(headers, shown)

@@ -1,7 +1,7 @@
 """Serving the management API: finding the endpoint of a request, and answering it.
 
-Called by the public listener before its own routes; what is not found here is theirs. Nothing is added to an answer
-but its content type, and a fault that is not the store's is left to the listener.
+Called by the public listener before its own routes; what is not found here is theirs. A fault that is not the store's
+is left to the listener.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from policies.callers import Caller
 from policies.refusals import Reason, Refusal, invalid_request, store_unavailable, unauthorized
 from policies.subscription import NotPossible
 from policies.terms import Scope
-from proxy.errors import Answer, answer_to
+from proxy.errors import JSON_HEADERS, Answer, answer_to
 from proxy.identity.credentials import Shown
 from proxy.management.endpoint import ApiRequest, Endpoint
 from proxy.management.endpoints import served
@@ -30,8 +30,6 @@ from store.accounts import find_account
 from store.engine import StoreUnavailable
 
 log = logging.getLogger(__name__)
-
-_JSON = (("Content-Type", "application/json"),)
 
 
 class Management:
@@ -66,7 +64,7 @@ class Management:
             answer = answer_to(result, request_id, self._services.now())
             return _enveloped_error(answer) if enveloped else answer
         content = result.model_dump_json().encode()
-        return Answer(endpoint.status, _JSON, b'{"success":true,"data":%b}' % content if enveloped else content)
+        return Answer(endpoint.status, JSON_HEADERS, b'{"success":true,"data":%b}' % content if enveloped else content)
 
     async def _result(self, found: Found[Endpoint], request: web.BaseRequest, query: Query) -> BaseModel | Refusal:
         endpoint = found.value
@@ -85,6 +83,10 @@ class Management:
         caller = await self._services.identifier.identify(shown, scope)
         if isinstance(caller, Refusal):
             return caller
+        if self._services.identifier.by_cookie(shown) and request.can_read_body and not _is_json(shown):
+            # A form of any page can send a body, and no form can send this type of it.
+            hint = "Send application/json."
+            return invalid_request("With a cookie, the body has to be JSON and say so", "Content-Type", hint)
         account = await self._services.store.database.read(find_account, caller.account.account_id)
         return replace(caller, account=account) if account is not None else unauthorized("User not found")
 
@@ -98,6 +100,11 @@ class Management:
         except TimeoutError:
             return invalid_request("The request body arrived too slowly")
         return raw if isinstance(raw, Refusal) else read_body(raw, endpoint.body, endpoint.body_optional)
+
+
+def _is_json(shown: Shown) -> bool:
+    types = shown.values("content-type")
+    return len(types) == 1 and types[0].partition(";")[0].strip().lower() == "application/json"
 
 
 async def _read(request: web.BaseRequest) -> bytes | Refusal:

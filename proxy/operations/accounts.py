@@ -7,11 +7,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from config.roles import Role
 from policies.callers import Account
 from policies.pricing import to_credits, to_micro
 from policies.quota import QuotaTerms
 from policies.refusals import Refusal, iso
 from proxy.operations.arguments import CreditsOrNone, Cursor, Limit, Name, Tags
+from proxy.operations.authority import Kind, Moved
 from proxy.operations.naming import named_account
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, conflict
 from proxy.operations.subscription_answers import subscription_answer
@@ -117,6 +119,11 @@ async def create(desk: Desk, given: Create) -> Answer | Refusal:
     return await _details(desk, user.account)
 
 
+async def create_moves(desk: Desk, given: Create) -> Moved | None:
+    """The welcome credits are the settings' own."""
+    return None if given.credits is None else Moved(Kind.CREDITS, given.credits)
+
+
 class ChangeTags(OneAccount):
     tags: Tags
     """Tags that rules of the policy ask for."""
@@ -185,20 +192,21 @@ async def quota(desk: Desk, given: QuotaHistory) -> Answer | Refusal:
 
 OPERATIONS = (
     Operation("accounts", "list", "Lists accounts with their users and credits.", "accounts list --limit 20",
-              ListAccounts, list_accounts),
+              ListAccounts, list_accounts, Role.VIEWER, personal=("email",)),
     Operation("accounts", "show", "Shows an account: its credits, subscription, quota and users.",
-              "accounts show user-1001", OneAccount, show, positional=("account",)),
+              "accounts show user-1001", OneAccount, show, Role.VIEWER, positional=("account",), personal=("email",)),
     Operation("accounts", "create", "Creates a user with a pay-as-you-go account.",
               "accounts create user-1001 --email ana@example.com --credits 50",
-              Create, create, changes=True, positional=("user",), hidden=("email",)),
+              Create, create, Role.OPERATOR, changes=True, positional=("user",), hidden=("email",), personal=("email",),
+              moves=create_moves),
     Operation("accounts", "tag", "Adds tags to an account.", "accounts tag user-1001 beta_tester",
-              ChangeTags, tag, changes=True, positional=("account", "tags")),
+              ChangeTags, tag, Role.OPERATOR, changes=True, positional=("account", "tags")),
     Operation("accounts", "untag", "Takes tags from an account.", "accounts untag user-1001 beta_tester",
-              ChangeTags, untag, changes=True, positional=("account", "tags")),
+              ChangeTags, untag, Role.OPERATOR, changes=True, positional=("account", "tags")),
     Operation("accounts", "freeze", "Refuses everything an account asks for; it keeps what it has.",
-              "accounts freeze user-1001", OneAccount, freeze, changes=True, positional=("account",)),
+              "accounts freeze user-1001", OneAccount, freeze, Role.OPERATOR, changes=True, positional=("account",)),
     Operation("accounts", "unfreeze", "Lets a frozen account ride again.", "accounts unfreeze user-1001",
-              OneAccount, unfreeze, changes=True, positional=("account",)),
+              OneAccount, unfreeze, Role.OPERATOR, changes=True, positional=("account",)),
     Operation("accounts", "quota", "Lists the quota windows of an account, newest first.",
-              "accounts quota user-1001 --days 7", QuotaHistory, quota, positional=("account",)),
+              "accounts quota user-1001 --days 7", QuotaHistory, quota, Role.VIEWER, positional=("account",)),
 )  # fmt: skip

@@ -16,28 +16,30 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from proxy.operations.authority import MASKED
 from store import audit
 from store.audit import Act, Outcome, Result
 from store.engine import StoreUnavailable
 from store.opening import Store
-
-MASKED = "***"
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Entry:
-    """An entry that is open; whoever makes the change says what came of it."""
+    """An entry that is open; whoever makes the change says what came of it. `moved_before` are micro-credits that the
+    same actor has moved in the day before, where the act moves any.
+    """
 
+    moved_before: int = 0
     result: Result = field(default_factory=lambda: Result(Outcome.DONE))
 
 
 @asynccontextmanager
 async def audited(store: Store, act: Act) -> AsyncIterator[Entry]:
     """The entry of a change that is made inside. A fault is the result of an entry, and goes on its way."""
-    database, entry = store.database, Entry()
-    number = await database.write(audit.begin, act, store.clock())
+    begun = await store.database.write(audit.begin, act, store.clock())
+    number, entry = begun.number, Entry(begun.moved_before)
     try:
         yield entry
     except Exception as error:

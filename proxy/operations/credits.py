@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from config.roles import Role
 from policies.pricing import to_credits
 from policies.refusals import Refusal, insufficient_credits, invalid_request, iso
 from policies.spending import DEFAULT_PRIORITY
 from proxy.operations.arguments import Credits, Cursor, Limit, Moment, Name, Priority, Sentence
+from proxy.operations.authority import Kind, Moved
 from proxy.operations.naming import named_account
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, conflict
 from store import reports
@@ -81,6 +83,10 @@ async def deduct(desk: Desk, given: Deduct) -> Answer | Refusal:
     return {"account": account.account_id, **_granted(outcome)}
 
 
+async def credits_move(desk: Desk, given: Grant | Deduct) -> Moved:
+    return Moved(Kind.CREDITS, given.credits)
+
+
 class OneAccount(Arguments):
     account: Name
     """The account: its number, or the id of one of its users."""
@@ -145,12 +151,12 @@ async def history(desk: Desk, given: History) -> Answer | Refusal:
 OPERATIONS = (
     Operation("credits", "grant", "Grants credits to an account.",
               "credits grant user-1001 25.5 --source purchase --key invoice-88",
-              Grant, grant, changes=True, positional=("account", "credits")),
+              Grant, grant, Role.OPERATOR, changes=True, positional=("account", "credits"), moves=credits_move),
     Operation("credits", "deduct", "Takes credits from an account, at most what is available.",
               'credits deduct user-1001 5 --description "charged twice by mistake of ours"',
-              Deduct, deduct, changes=True, positional=("account", "credits")),
+              Deduct, deduct, Role.OPERATOR, changes=True, positional=("account", "credits"), moves=credits_move),
     Operation("credits", "balance", "Shows the credits of an account and the grants they come from, in spend order.",
-              "credits balance user-1001", OneAccount, balance, positional=("account",)),
+              "credits balance user-1001", OneAccount, balance, Role.VIEWER, positional=("account",)),
     Operation("credits", "history", "Lists the ledger entries of an account, newest first.",
-              "credits history user-1001 --limit 20", History, history, positional=("account",)),
+              "credits history user-1001 --limit 20", History, history, Role.VIEWER, positional=("account",)),
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from config.findings import InvalidDocument
+from config.roles import Role
 from policies.evaluate import Allow, evaluate, situation_of
 from policies.recorded import ask_of, caller_of, users_named_in
 from policies.refusals import Refusal
@@ -124,9 +125,9 @@ def _reasons(row: Row, rulebook: Rulebook) -> Answer:
 
 OPERATIONS = (
     Operation("decisions", "tail", "Lists decisions on metered requests, the latest last.",
-              "decisions tail --refused --limit 50", Tail, tail),
+              "decisions tail --refused --limit 50", Tail, tail, Role.VIEWER),
     Operation("decisions", "show", "Shows the decision about one request.",
-              "decisions show 07FXRM4800808", One, show, positional=("request",)),
+              "decisions show 07FXRM4800808", One, show, Role.VIEWER, positional=("request",)),
     Operation("decisions", "explain", "Tells why a request was let through or refused, entry by entry.",
-              "decisions explain 07FXRM4800808", One, explain, positional=("request",)),
+              "decisions explain 07FXRM4800808", One, explain, Role.VIEWER, positional=("request",)),
 )  # fmt: skip

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from config.roles import Role
 from policies.holds import HoldState
 from policies.pricing import to_credits, to_micro
 from policies.refusals import Refusal, invalid_request, iso
 from policies.terms import AccountId, Funding
 from proxy.operations.arguments import Amount, Hold, Limit, Name, Sentence
+from proxy.operations.authority import Kind, Moved
 from proxy.operations.naming import named_account
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, conflict, not_found
 from store import reports
@@ -203,17 +205,44 @@ async def refund(desk: Desk, given: RefundHold) -> Answer | Refusal:
     }
 
 
+async def release_moves(desk: Desk, given: Release) -> Moved | None:
+    row = await _row(desk, given)
+    return None if isinstance(row, Refusal) else _moved(row, row["amount"])
+
+
+async def settle_moves(desk: Desk, given: SettleHold) -> Moved | None:
+    row = await _row(desk, given)
+    return None if isinstance(row, Refusal) else _moved(row, _stored_amount(row, given.amount), row["amount"])
+
+
+async def refund_moves(desk: Desk, given: RefundHold) -> Moved | None:
+    row = await _row(desk, given)
+    if isinstance(row, Refusal):
+        return None
+    left = (row["settled_amount"] or 0) - (row["refunded_amount"] or 0)
+    return _moved(row, _stored_amount(row, given.amount), left)
+
+
+def _moved(row: Row, amount: int | Refusal | None, otherwise: int = 0) -> Moved | None:
+    """What is mistaken moves nothing: the verb itself says so."""
+    if isinstance(amount, Refusal):
+        return None
+    kind = Kind.CREDITS if row["funding"] == Funding.CREDITS else Kind.QUOTA
+    return Moved(kind, otherwise if amount is None else amount)
+
+
 OPERATIONS = (
     Operation("holds", "list", "Lists the open holds, the soonest due first.", "holds list --account user-1001",
-              ListOpen, list_open),
+              ListOpen, list_open, Role.VIEWER),
     Operation("holds", "show", "Shows a hold: its request, price, rule and end.", "holds show 02TG5K6Z9Q0A1",
-              OneHold, show, positional=("id",)),
+              OneHold, show, Role.VIEWER, positional=("id",)),
     Operation("holds", "release", "Gives an open hold back to where it was taken from.",
               'holds release 02TG5K6Z9Q0A1 --reason "backend lost the job"',
-              Release, release, changes=True, positional=("id",)),
+              Release, release, Role.OPERATOR, changes=True, positional=("id",), moves=release_moves),
     Operation("holds", "settle", "Charges an open hold: all that is reserved, or another amount.",
-              "holds settle 02TG5K6Z9Q0A1 --amount 12.5", SettleHold, settle, changes=True, positional=("id",)),
+              "holds settle 02TG5K6Z9Q0A1 --amount 12.5", SettleHold, settle, Role.OPERATOR,
+              changes=True, positional=("id",), moves=settle_moves),
     Operation("holds", "refund", "Gives settled money or quota back to where it was taken from.",
               'holds refund 02TG5K6Z9Q0A1 --reason "broken video"',
-              RefundHold, refund, changes=True, positional=("id",)),
+              RefundHold, refund, Role.OPERATOR, changes=True, positional=("id",), moves=refund_moves),
 )  # fmt: skip

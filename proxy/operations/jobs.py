@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from config.roles import Role
 from policies.refusals import iso
 from proxy.operations.operation import Answer, Arguments, Desk, Operation
 from store import leases
@@ -28,5 +29,5 @@ async def list_jobs(desk: Desk, given: ListJobs) -> Answer:
 
 OPERATIONS = (
     Operation("jobs", "list", "Lists the jobs that have run, who runs them, and their last success.", "jobs list",
-              ListJobs, list_jobs),
+              ListJobs, list_jobs, Role.VIEWER),
 )  # fmt: skip

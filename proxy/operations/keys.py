@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_serializer
 
 from config.quantities import Duration
+from config.roles import Role
 from policies.refusals import Refusal, invalid_request, iso
 from policies.terms import Scope
 from proxy.operations.arguments import Moment, Name, Patterns, one_or_many
@@ -142,11 +143,11 @@ async def revoke(desk: Desk, given: Revoke) -> Answer | Refusal:
 OPERATIONS = (
     Operation("keys", "create", "Makes an API key for a user and shows it this one time.",
               'keys create user-1001 --name "night batch" --models "video-generator:*" --expires 2027-01-01',
-              Create, create, changes=True, positional=("user",)),
+              Create, create, Role.OWNER, changes=True, positional=("user",)),
     Operation("keys", "list", "Lists API keys by their visible beginnings.", "keys list --account user-1001",
-              ListKeys, list_keys),
+              ListKeys, list_keys, Role.VIEWER),
     Operation("keys", "rotate", "Makes a successor of an API key and shows it this one time; the old one ends later.",
-              "keys rotate fbx_Zk3pQ9aL --overlap 7d", Rotate, rotate, changes=True, positional=("id",)),
+              "keys rotate fbx_Zk3pQ9aL --overlap 7d", Rotate, rotate, Role.OWNER, changes=True, positional=("id",)),
     Operation("keys", "revoke", "Ends an API key; requests with it are refused from now on.",
-              "keys revoke fbx_Zk3pQ9aL", Revoke, revoke, changes=True, positional=("id",)),
+              "keys revoke fbx_Zk3pQ9aL", Revoke, revoke, Role.OPERATOR, changes=True, positional=("id",)),
 )  # fmt: skip

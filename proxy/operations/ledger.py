@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from config.roles import Role
 from proxy.operations.operation import Answer, Arguments, Desk, Operation
 from store.verify import Check, verify
 
@@ -30,5 +31,5 @@ def told(checks: Sequence[Check]) -> Answer:
 
 OPERATIONS = (
     Operation("ledger", "verify", "Checks every law of the ledger on all accounts; reads only.",
-              "ledger verify --json", Verify, verify_ledger, passes="ok"),
+              "ledger verify --json", Verify, verify_ledger, Role.OPERATOR, passes="ok"),
 )  # fmt: skip

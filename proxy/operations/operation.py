@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from config.roles import Role
 from policies.refusals import Reason, Refusal, invalid_request
+from proxy.operations.authority import Moved, ceiling_refusal, counted_by_day, day_refusal, role_refusal, without
 
 if TYPE_CHECKING:
     # Not needed to describe a verb, and slow to import: `farebox credits --help` does without.
@@ -47,19 +49,22 @@ def silent(doing: str, done: int, total: int) -> None:
 class Desk:
     """What operators work with. `rulebook` is the policy in force, or the one on disk.
 
-    `actor` goes into histories, with `place`, where from, into the audit log. `compiling` is held while a policy is
-    compiled.
+    `actor` goes into histories, with `place`, where from, into the audit log. `role` is what they may do, which has no
+    default: a door that forgot to say so would be open to everything. `compiling` is held while a policy is compiled.
     """
 
     store: Store
     settings: FareboxSettings
     rulebook: Callable[[], Awaitable[Rulebook]]
     actor: str
+    role: Role
     progress: Progress = silent
     archive_folder: Path | None = None
     policies: Path | None = None
     """The folder of policy files, where there is one."""
     place: str = ""
+    named: bool = False
+    """Whether the role belongs to an operator of the settings; a command has none, and may do everything."""
     compiling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def now(self) -> datetime:
@@ -77,6 +82,8 @@ class Operation(Generic[Given]):
     """The command line after `farebox`."""
     arguments: type[Given]
     run: Callable[[Desk, Given], Awaitable[Answer | Refusal]]
+    role: Role
+    """The least role that may do it."""
     changes: bool = False
     """Whether it writes: POST instead of GET."""
     positional: tuple[str, ...] = ()
@@ -87,6 +94,14 @@ class Operation(Generic[Given]):
     """Arguments whose values are written neither into the audit log nor into the log."""
     revisions: tuple[str, str] | None = None
     """The keys of the answer that have the revision before and after the change."""
+    moves: Callable[[Desk, Given], Awaitable[Moved | None]] | None = None
+    """What a call with these arguments would move, where `admin.limits` bounds it."""
+    personal: tuple[str, ...] = ()
+    """Keys of the answer that are masked for viewers: what belongs to persons, and is not needed to read the rest."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.noun} {self.verb}"
 
     def read(self, given: Mapping[str, object]) -> Given | Refusal:
         """The checked arguments, or everything that is wrong with them in one sentence."""
@@ -98,23 +113,40 @@ class Operation(Generic[Given]):
             return invalid_request(wrong, str(details[0]["loc"][0]), f"Example: farebox {self.example}")
 
     async def perform(self, desk: Desk, arguments: Given) -> Answer | Refusal:
-        """Do it. What changes something is in the audit log, with its actor, whether it succeeds or is refused."""
-        if not self.changes:
-            return await self.run(desk, arguments)
+        """Do it, if whoever stands at the desk may. What changes something is in the audit log, with its actor, whether
+        it succeeds or is refused; so is what the actor was not allowed.
+        """
+        refusal = role_refusal(self.name, self.role, desk)
+        moved: Moved | None = None
+        if refusal is None and self.moves is not None and desk.role is not Role.OWNER:
+            moved = await self.moves(desk, arguments)
+            refusal = None if moved is None else ceiling_refusal(moved, desk)
+        if refusal is None and not self.changes:
+            answer = await self.run(desk, arguments)
+            return without(answer, self.personal) if desk.role is Role.VIEWER and isinstance(answer, dict) else answer
+        return await self._audited(desk, arguments, moved, refusal)
+
+    async def _audited(
+        self, desk: Desk, arguments: Given, moved: Moved | None, refusal: Refusal | None
+    ) -> Answer | Refusal:
+        """Do it with an entry in the audit log, or write down that it was refused."""
         from proxy.operations.auditing import audited, masked
         from store.audit import Act, Outcome, Result
 
         said = masked(arguments.model_dump(mode="json", exclude_none=True), self.hidden)
-        name = f"{self.noun} {self.verb}"
-        async with audited(desk.store, Act(desk.actor, desk.place, name, said)) as entry:
-            answer = await self.run(desk, arguments)
+        role = str(desk.role) if desk.named else None
+        counted = counted_by_day(moved) if refusal is None and moved is not None else None
+        async with audited(desk.store, Act(desk.actor, desk.place, self.name, said, role, counted)) as entry:
+            if counted is not None:
+                refusal = day_refusal(counted, entry.moved_before, desk)
+            answer = refusal if refusal is not None else await self.run(desk, arguments)
             if isinstance(answer, Refusal):
                 entry.result = Result(Outcome.REFUSED, answer.error)
             elif self.revisions is not None:
                 entry.result = Result(Outcome.DONE, None, *(answer[key] for key in self.revisions))
         told = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
         result = ": ".join(filter(None, (entry.result.outcome, entry.result.error)))
-        log.info("%s: %s %s: %s", desk.actor, name, told, result)
+        log.info("%s: %s %s: %s", desk.actor, self.name, told, result)
         return answer
 
 

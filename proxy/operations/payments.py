@@ -6,10 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from config.roles import Role
 from policies.refusals import Refusal
 from policies.subscription import NotPossible
 from policies.terms import MAX_AMOUNT
 from proxy.operations.arguments import Cursor, Limit, Name
+from proxy.operations.authority import Kind, Moved
 from proxy.operations.naming import named_account
 from proxy.operations.operation import Answer, Desk, Operation
 from proxy.operations.subscription_answers import OneAccount, not_possible, payment_answer, subscription_answer
@@ -48,6 +50,14 @@ async def confirm(desk: Desk, given: Confirm) -> Answer | Refusal:
     }
 
 
+async def confirm_moves(desk: Desk, given: Confirm) -> Moved | None:
+    if given.amount is not None:
+        return Moved(Kind.PAYMENT, given.amount)
+    account = await named_account(desk.store, given.account)
+    row = None if isinstance(account, Refusal) else account.at(desk.now()).subscription
+    return None if row is None else Moved(Kind.PAYMENT, row.amount_due)
+
+
 class Payments(OneAccount):
     before: Cursor | None = None
     """Start below this payment, the `next` of the page before."""
@@ -68,7 +78,7 @@ async def list_payments(desk: Desk, given: Payments) -> Answer | Refusal:
 OPERATIONS = (
     Operation("subscriptions", "confirm", "Confirms the payment that is due: it starts, renews or upgrades.",
               "subscriptions confirm user-1001 --amount 299000 --key invoice-88",
-              Confirm, confirm, changes=True, positional=("account",)),
+              Confirm, confirm, Role.OPERATOR, changes=True, positional=("account",), moves=confirm_moves),
     Operation("subscriptions", "payments", "Lists what an account has paid for subscriptions, newest first.",
-              "subscriptions payments user-1001", Payments, list_payments, positional=("account",)),
+              "subscriptions payments user-1001", Payments, list_payments, Role.VIEWER, positional=("account",)),
 )  # fmt: skip

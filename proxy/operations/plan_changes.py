@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from config.findings import did_you_mean
+from config.roles import Role
 from policies.proration import PlanChange, expect, quote_change
 from policies.refusals import Refusal, iso
 from policies.subscription import Event, NotPossible, Subscription
@@ -105,10 +106,12 @@ async def migrate_plan(desk: Desk, given: OneAccount) -> Answer | Refusal:
 
 OPERATIONS = (
     Operation("subscriptions", "preview", "Quotes what a change of the plan would cost and when it would apply.",
-              "subscriptions preview user-1001 enterprise-monthly", Preview, preview, positional=("account", "plan")),
+              "subscriptions preview user-1001 enterprise-monthly", Preview, preview, Role.VIEWER,
+              positional=("account", "plan")),
     Operation("subscriptions", "change", "Changes the plan: upgrades now when paid, downgrades at the period's end.",
               "subscriptions change user-1001 enterprise-monthly",
-              Change, change, changes=True, positional=("account", "plan")),
+              Change, change, Role.OPERATOR, changes=True, positional=("account", "plan")),
     Operation("subscriptions", "migrate", "Schedules the newest version of the plan for the period's end.",
-              "subscriptions migrate user-1001", OneAccount, migrate_plan, changes=True, positional=("account",)),
+              "subscriptions migrate user-1001", OneAccount, migrate_plan, Role.OPERATOR,
+              changes=True, positional=("account",)),
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from config.findings import did_you_mean
+from config.roles import Role
 from policies.callers import Account, Caller
 from policies.evaluate import Allow, Ask, Quote, evaluate, situation_of
 from policies.pricing import to_credits
@@ -146,6 +147,6 @@ def _could_pay(funding: Funding, quote: Quote, funds: Answer) -> bool:
 OPERATIONS = (
     Operation("policy", "explain", "Tells why a user may or may not use a model, rule by rule, and what it costs.",
               "policy explain user-1001 video-generator:veo3 --unit duration_seconds=10",
-              Explain, explain, positional=("user", "model"), passes="passes"),
+              Explain, explain, Role.VIEWER, positional=("user", "model"), passes="passes"),
     *policy_history.OPERATIONS,
 )  # fmt: skip

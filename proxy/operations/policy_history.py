@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from config.findings import InvalidDocument, did_you_mean
+from config.roles import Role
 from policies.refusals import Refusal, iso
 from proxy.operations.arguments import Cursor, Limit, Name
 from proxy.operations.compiling import compiled_again
@@ -99,12 +100,12 @@ async def nodes(desk: Desk, given: Nothing) -> Answer | Refusal:
 
 OPERATIONS = (
     Operation("policy", "history", "Lists the policies that were in force, newest first.",
-              "policy history --limit 5", History, history),
+              "policy history --limit 5", History, history, Role.VIEWER),
     Operation("policy", "show", "Shows a policy that was in force, with the text of its files.",
-              "policy show 9e792461cddb", One, show, positional=("revision",)),
+              "policy show 9e792461cddb", One, show, Role.VIEWER, positional=("revision",)),
     Operation("policy", "rollback", "Puts an earlier policy in force again, until the policy files are changed.",
-              "policy rollback 9e792461cddb", One, rollback, changes=True, positional=("revision",),
+              "policy rollback 9e792461cddb", One, rollback, Role.OWNER, changes=True, positional=("revision",),
               revisions=("instead_of", "revision")),
     Operation("policy", "nodes", "Lists the serving processes, and the policy that each of them has.",
-              "policy nodes", Nothing, nodes),
+              "policy nodes", Nothing, nodes, Role.VIEWER),
 )  # fmt: skip

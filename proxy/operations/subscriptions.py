@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from config.roles import Role
 from policies.proration import unused
 from policies.refusals import Refusal, iso
 from policies.subscription import NotPossible, resolve
 from policies.subscription_acts import cancel, resume
 from proxy.operations import payments, plan_changes
 from proxy.operations.arguments import Name, Sentence
+from proxy.operations.authority import Kind, Moved
 from proxy.operations.naming import named_account
 from proxy.operations.operation import Answer, Desk, Operation
 from proxy.operations.plan_changes import plan_on_sale
@@ -46,6 +48,11 @@ async def subscribe(desk: Desk, given: Subscribe) -> Answer | Refusal:
     except NotPossible as error:
         return not_possible(error, given.account)
     return {"account": account.account_id, "subscription": subscription_answer(row)}
+
+
+async def subscribe_moves(desk: Desk, given: Subscribe) -> Moved | None:
+    plan = await plan_on_sale(desk, given.plan) if given.paid else None
+    return None if plan is None or isinstance(plan, Refusal) else Moved(Kind.PAYMENT, plan.price)
 
 
 class Cancel(OneAccount):
@@ -104,17 +111,18 @@ async def history(desk: Desk, given: OneAccount) -> Answer | Refusal:
 
 OPERATIONS = (
     Operation("subscriptions", "show", "Shows the subscription of an account as it is now, or the last one it had.",
-              "subscriptions show user-1001", OneAccount, show, positional=("account",)),
+              "subscriptions show user-1001", OneAccount, show, Role.VIEWER, positional=("account",)),
     Operation("subscriptions", "subscribe", "Subscribes an account to a plan; a paid one waits for its payment.",
               "subscriptions subscribe user-1001 pro-monthly --paid",
-              Subscribe, subscribe, changes=True, positional=("account", "plan")),
+              Subscribe, subscribe, Role.OPERATOR, changes=True, positional=("account", "plan"), moves=subscribe_moves),
     *payments.OPERATIONS,
     Operation("subscriptions", "cancel", "Cancels at the end of the period, or at once.",
               'subscriptions cancel user-1001 --reason "moved away"',
-              Cancel, cancel_subscription, changes=True, positional=("account",)),
+              Cancel, cancel_subscription, Role.OPERATOR, changes=True, positional=("account",)),
     Operation("subscriptions", "resume", "Takes back a cancellation, until the subscription has ended.",
-              "subscriptions resume user-1001", OneAccount, resume_subscription, changes=True, positional=("account",)),
+              "subscriptions resume user-1001", OneAccount, resume_subscription, Role.OPERATOR,
+              changes=True, positional=("account",)),
     *plan_changes.OPERATIONS,
     Operation("subscriptions", "history", "Lists everything that happened to the subscription, oldest first.",
-              "subscriptions history user-1001", OneAccount, history, positional=("account",)),
+              "subscriptions history user-1001", OneAccount, history, Role.VIEWER, positional=("account",)),
 )  # fmt: skip

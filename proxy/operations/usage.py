@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from config.roles import Role
 from policies.pricing import to_credits
 from policies.refusals import Refusal, iso
 from policies.terms import Funding
@@ -121,11 +122,11 @@ def _amounts(amounts: Used) -> dict[str, int | float]:
 
 OPERATIONS = (
     Operation("usage", "list", "Lists what was used and charged, newest first.",
-              "usage list --account user-1001 --limit 20", ListUsage, list_usage),
+              "usage list --account user-1001 --limit 20", ListUsage, list_usage, Role.VIEWER),
     Operation("usage", "summary", "Adds up what was used and charged: by day, model or account.",
-              "usage summary --by model --days 7", Summarize, summarize),
+              "usage summary --by model --days 7", Summarize, summarize, Role.VIEWER),
     Operation("usage", "archives", "Lists the months that were archived, and checks their files.",
-              "usage archives --json", ListArchives, list_archives, passes="ok"),
+              "usage archives --json", ListArchives, list_archives, Role.OPERATOR, passes="ok"),
     Operation("usage", "recount", "Has the sums that dashboards read counted anew, if they are in doubt.",
-              "usage recount", Recount, recount, changes=True),
+              "usage recount", Recount, recount, Role.OPERATOR, changes=True),
 )  # fmt: skip

@@ -19,7 +19,7 @@ from policies.rulebook import compile_rulebook
 from tests.config.samples import BASE
 from tests.policies.samples import LADDER
 
-ENVIRONMENT = {"A": "x", "B": ""}
+ENVIRONMENT = {"A": "an environment variable", "B": ""}
 
 SETTINGS = (
     BASE
@@ -30,7 +30,7 @@ SETTINGS = (
   - {id: jobs, match: 'GET /jobs/{job}', upstream: lumiku, access: account,
      poll: {of: [generate], id: {path: job}, status: {json: /status}, completed: done, failed: [failed]}}
 listen: 127.0.0.1:8080
-admin: {token: "${A}"}
+admin: {token: "${A} of operators"}
 accounts: {welcome_credits: 12.5}
 limits: &limits {peek: 1MiB, body_timeout: 30s}
 """

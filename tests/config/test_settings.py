@@ -17,6 +17,8 @@ from tests.config.samples import BASE, SECRET, load, refused, told
 
 Change = dict[str, Any]
 
+OPERATOR = "a token that an operator has"
+
 
 def _with(path: str, value: object) -> str:
     """The valid file with the value at a dotted path changed."""
@@ -53,7 +55,7 @@ def test_the_smallest_file(tmp_path: Path) -> None:
 
 GOOD: list[tuple[str, object]] = [
     ("listen", "0.0.0.0:80"),
-    ("admin", {"listen": "[::1]:9000", "token": "x"}),
+    ("admin", {"listen": "[::1]:9000", "token": OPERATOR}),
     ("database", "postgresql+asyncpg://farebox:pw@db:5432/farebox"),
     ("identity.jwt.0.leeway", "5s"),
     ("identity.unknown_users", "refuse"),
@@ -457,9 +459,9 @@ routes:
   - {id: site, match: GET /**, upstream: lumiku, access: open}    # forwarded unmetered, on purpose
 unmatched: refuse
 """
-    loaded = load(tmp_path, text, {"FAREBOX_ADMIN_TOKEN": "operator", "JWT_SECRET": SECRET})
+    loaded = load(tmp_path, text, {"FAREBOX_ADMIN_TOKEN": OPERATOR, "JWT_SECRET": SECRET})
     assert loaded.values.admin.token is not None
-    assert loaded.values.admin.token.get_secret_value() == "operator"
+    assert loaded.values.admin.token.get_secret_value() == OPERATOR
     assert loaded.policies_folder == tmp_path / "policies"
 
 
@@ -536,7 +538,7 @@ def test_a_secret_from_the_environment_is_measured_as_it_is(tmp_path: Path) -> N
 
 
 HIDDEN = f"""\
-admin: {{token: token-hunter2}}
+admin: {{token: token-hunter2-of-an-operator}}
 database: postgresql+asyncpg://farebox:database-hunter2@db/farebox
 {BASE.replace(SECRET, "jwt-hunter2-" + SECRET).replace('3000"}', '3000", headers: {X-Key: header-hunter2}}')}"""
 
@@ -596,7 +598,7 @@ def test_settings_can_be_printed(tmp_path: Path) -> None:
     dumped = loaded.values.model_dump_json(exclude={"database"})
     assert "hunter2" not in dumped
     assert loaded.values.admin.token is not None
-    assert loaded.values.admin.token.get_secret_value() == "token-hunter2"
+    assert loaded.values.admin.token.get_secret_value() == "token-hunter2-of-an-operator"
 
 
 @pytest.mark.parametrize(
@@ -605,13 +607,16 @@ def test_settings_can_be_printed(tmp_path: Path) -> None:
         ("admin: {token:", "admin: {tokne:"),
         ("admin: {token:", "admin: {listen: x, token:"),
         ("admin: {token:", "admin: {token: x, token:"),
-        ("admin: {token: token-hunter2}", "admin: {token: [token-hunter2]}"),
-        ("admin: {token: token-hunter2}", "admin: {token: *token-hunter2}"),
-        ("admin: {token: token-hunter2}", "admin: {token: token-hunter2"),
-        ("admin: {token: token-hunter2}", "admin: {token: !token-hunter2 x}"),
-        ("admin: {token: token-hunter2}", 'admin: {token: "token-hunter2\\q"}'),
-        ("admin: {token: token-hunter2}", 'admin: {token: "token-hunter2\\0"}'),
-        ("admin: {token: token-hunter2}", "admin:\n  token: |\n    token-hunter2\n    two"),
+        ("admin: {token: token-hunter2-of-an-operator}", "admin: {token: [token-hunter2-of-an-operator]}"),
+        ("admin: {token: token-hunter2-of-an-operator}", "admin: {token: *token-hunter2-of-an-operator}"),
+        ("admin: {token: token-hunter2-of-an-operator}", "admin: {token: token-hunter2-of-an-operator"),
+        ("admin: {token: token-hunter2-of-an-operator}", "admin: {token: !token-hunter2-of-an-operator x}"),
+        ("admin: {token: token-hunter2-of-an-operator}", 'admin: {token: "token-hunter2-of-an-operator\\q"}'),
+        ("admin: {token: token-hunter2-of-an-operator}", 'admin: {token: "token-hunter2-of-an-operator\\0"}'),
+        (
+            "admin: {token: token-hunter2-of-an-operator}",
+            "admin:\n  token: |\n    token-hunter2-of-an-operator\n    two",
+        ),
         ("database: postgresql", "database: postgres"),
         ("secret:", "secrt:"),
         ("secret:", "user: 5, secret:"),

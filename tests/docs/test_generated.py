@@ -20,7 +20,8 @@ GENERATE = generator()
 SECTIONS = GENERATE.sections()
 COMMANDS = dict(GENERATE.commands())
 ENVIRONMENT = {
-    "FAREBOX_ADMIN_TOKEN": "an operator's token",
+    "FAREBOX_ADMIN_TOKEN": "a token that an operator has",
+    "ANA_TOKEN": "another one that Ana has",
     "JWT_SECRET": "x" * 32,
     "PROXY_SECRET": "y" * 32,
     "BACKEND_KEY": "a key",

@@ -40,6 +40,7 @@ LATER = "after some months"
 PAGE, BEFORE = "operating.md", "behind-farebox.md"
 BACKEND, PUBLIC, ADMIN = "127.0.0.1:3000", "127.0.0.1:8080", "127.0.0.1:8081"
 HOUSE = DOCS.parent
+TOKEN, OTHER = "what-only-one-operator-has", "what-only-another-one-has"
 
 
 def _text() -> str:
@@ -67,7 +68,8 @@ async def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, {}, free_addresses([BACKEND, PUBLIC, ADMIN]))
     _furnish(terminal)
     before = [example for example in examples(BEFORE) if example.command.title == ELSEWHERE]
-    seed = "export JWT_SECRET=a-secret-of-at-least-thirty-two-bytes FAREBOX_ADMIN_TOKEN=x; farebox seed catalogue.yaml"
+    secrets = f"JWT_SECRET=a-secret-of-at-least-thirty-two-bytes FAREBOX_ADMIN_TOKEN={TOKEN} ANA_TOKEN={OTHER}"
+    seed = f"export {secrets}; farebox seed catalogue.yaml"
     status, printed = await terminal.run(Block(BEFORE, 0, "sh", "", seed))
     assert status == 0, printed
     async with AsyncExitStack() as servers:
@@ -84,7 +86,7 @@ async def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
 
 async def test_old_usage_is_archived_as_the_page_says(tmp_path: Path) -> None:
     """The job, its files, what reads them, and what the command line says of them afterwards."""
-    terminal = Terminal(tmp_path, {"JWT_SECRET": "x" * 32, "FAREBOX_ADMIN_TOKEN": "x"}, {})
+    terminal = Terminal(tmp_path, {"JWT_SECRET": "x" * 32, "FAREBOX_ADMIN_TOKEN": TOKEN, "ANA_TOKEN": OTHER}, {})
     _furnish(terminal)
     retention = next(block.text for block in blocks(PAGE) if block.text.startswith("retention:"))
     settings = tmp_path / "farebox.yaml"

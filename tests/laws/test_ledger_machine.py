@@ -34,7 +34,7 @@ from store import reports
 from store.batch import run_batch
 from store.engine import Database
 from store.open_holds import taken_by_open_holds
-from store.tables import accounts, credit_grants, holds, metadata, quota_windows
+from store.tables import accounts, credit_grants, holds, quota_windows
 from store.verbs import (
     BindJob,
     Deduct,
@@ -53,6 +53,7 @@ from store.verbs import (
     Verb,
 )
 from store.verify import verify
+from tests.emptying import empty
 from tests.laws.oracle import Oracle, Purse
 from tests.store.till import insert_plan_version
 
@@ -292,11 +293,7 @@ def _count(purse: Purse, kind: str) -> int:
 
 def _new_accounts(connection: Connection) -> list[AccountId]:
     """In a database that is empty again."""
-    if connection.dialect.name == "postgresql":
-        # Rows that are only deleted would have to be read over until they are vacuumed.
-        connection.execute(sa.text(f"TRUNCATE {', '.join(metadata.tables)}"))
-    for table in reversed(metadata.sorted_tables):
-        connection.execute(table.delete())
+    empty(connection, truncate=True)
     values = {"kind": "user", "tags": [], "created_at": START}
     insert = sa.insert(accounts).values(values).returning(accounts.c.id)
     return [AccountId(connection.execute(insert).scalar_one()) for _ in range(ACCOUNTS)]

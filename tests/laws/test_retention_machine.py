@@ -38,9 +38,9 @@ from store.engine import Database
 from store.ids import first_id_at, moment_of, parse_id
 from store.opening import Store
 from store.roll_up import count_anew, settled_until
-from store.tables import metadata
 from store.verbs import Hold, Refund, Refunded, Settle, Usage
 from tests.archive.archives import StopAfter, by_id, filed, stored
+from tests.emptying import empty
 from tests.store.till import CREDITS, QUOTA, REQUEST, Till, reserving, terms
 from tests.store.usages import HOUR, Sums, shown
 
@@ -87,7 +87,7 @@ class RetentionMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self._run(self._database.write(_empty))
+        self._run(self._database.write(empty))
         self._accounts = self._run(self._till.accounts(3, 10**9))
 
     @rule(seed=seeds, calls=st.integers(1, 6))
@@ -200,11 +200,6 @@ class RetentionMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self._folder.cleanup()
         self._runner.run(self._database.close())
-
-
-def _empty(connection: Connection) -> None:
-    for table in reversed(metadata.sorted_tables):
-        connection.execute(table.delete())
 
 
 def _sums(rows: dict[str, ArchiveRow]) -> Sums:

@@ -34,8 +34,9 @@ from policies.subscription_acts import cancel, change_plan, migrate, pay, resume
 from policies.terms import AccountId, Plan
 from store import payments, subscriptions, tables
 from store.engine import AlreadyExists, Database
-from store.tables import accounts, metadata
+from store.tables import accounts
 from store.verify import verify
+from tests.emptying import empty
 from tests.store.subscribing import TIERS, put_plans
 
 EXAMPLES = {"sqlite": 12, "postgresql": 5}
@@ -222,10 +223,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
 
 def _new_accounts(connection: Connection) -> list[AccountId]:
     """In a database that is empty again."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.text(f"TRUNCATE {', '.join(metadata.tables)}"))
-    for table in reversed(metadata.sorted_tables):
-        connection.execute(table.delete())
+    empty(connection, truncate=True)
     insert = sa.insert(accounts).values({"kind": "user", "tags": [], "created_at": START}).returning(accounts.c.id)
     return [AccountId(connection.execute(insert).scalar_one()) for _ in range(2)]
 

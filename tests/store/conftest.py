@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Connection
 
 from config.clock import utc_now
 from store.engine import Database
 from store.opening import Store, open_store
-from store.tables import metadata
 from tests.conftest import DIALECTS
+from tests.emptying import empty
 from tests.store.till import Till
 
 
@@ -37,15 +36,10 @@ async def shared_database(shared_url: str) -> AsyncIterator[Database]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def till(shared_database: Database) -> AsyncIterator[Till]:
     """On an empty database. Its tests run in the event loop of the session, like the database."""
-    await shared_database.write(_empty)
+    await shared_database.write(empty)
     till = Till(shared_database)
     yield till
     await till.check()
-
-
-def _empty(connection: Connection) -> None:
-    for table in reversed(metadata.sorted_tables):
-        connection.execute(table.delete())
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from config.roles import Role
 from policies.recorded import digest
 from policies.rulebook import Rulebook
 from proxy import decision_log
@@ -56,7 +57,7 @@ async def do(wire: Wire, verb: str, **given: object) -> dict[str, Any]:
         return wire.services.rulebooks.current
 
     answer = await operation.perform(
-        Desk(wire.services.store, wire.services.settings.values, rulebook, "tester"), operation.read(given)
+        Desk(wire.services.store, wire.services.settings.values, rulebook, "tester", Role.OWNER), operation.read(given)
     )
     assert isinstance(answer, dict), answer
     return answer

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from config.roles import Role
 from proxy import policy_reading
 from proxy.operations.operation import Desk
 from proxy.operations.table import OPERATIONS
@@ -58,7 +59,7 @@ async def do(wire: Wire, verb: str, **given: object) -> dict[str, Any]:
 
     folder = services.settings.policies_folder
     values, compiling = services.settings.values, services.reloading
-    desk = Desk(services.store, values, rulebook, "tester", policies=folder, compiling=compiling)  # type: ignore[arg-type]
+    desk = Desk(services.store, values, rulebook, "tester", Role.OWNER, policies=folder, compiling=compiling)  # type: ignore[arg-type]
     answer = await operation.perform(desk, operation.read(given))
     assert isinstance(answer, dict), answer
     return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,23 @@ from tests import canaries
 from tests.proxy.operations.desk import SETTINGS, Clock
 
 TOKEN = canaries.ADMIN_TOKEN
+VERA, OTTO, OLGA = (f"what only {name} has, {canaries.MARK}" for name in ("Vera", "Otto", "Olga"))
+OPERATORS = f"""\
+admin:
+  listen: 127.0.0.1:0
+  token: {TOKEN}
+  operators:
+    - {{name: vera, role: viewer, token: {VERA}}}
+    - {{name: otto, role: operator, token: {OTTO}}}
+    - {{name: olga, role: owner, token: {OLGA}}}
+  limits: {{credits: 100, credits_per_day: 250, quota: 10, payment: 100000}}
+  hosts: [farebox.internal]
+  failures: {{limit: 5, per: 1m}}
+"""
 POLICY = "version: 1\nrules:\n  - {id: ladder, allow: use, who: {tier: at-least-model}}\n"
+
+
+SETTINGS_HERE = re.sub("admin: .*\n", OPERATORS, SETTINGS)
 
 
 @dataclass
@@ -38,8 +55,8 @@ class Admin:
     policy: Path
 
     async def ask(self, method: str, path: str, status: int = 200, **options: Any) -> Any:
-        """The JSON of an answer that must have this status, asked with the token."""
-        headers = {"Authorization": f"Bearer {TOKEN}", **options.pop("headers", {})}
+        """The JSON of an answer that must have this status, asked with the token, or as who has the token `by`."""
+        headers = {"Authorization": f"Bearer {options.pop('by', TOKEN)}", **options.pop("headers", {})}
         async with self.client.request(method, path, headers=headers, **options) as answer:
             assert answer.status == status, await answer.text()
             assert answer.headers["X-Request-Id"]
@@ -51,7 +68,7 @@ async def admin(seeded_url: str, tmp_path: Path, aiohttp_client: AiohttpClient) 
     (tmp_path / "policies").mkdir()
     policy = tmp_path / "policies" / "main.yaml"
     policy.write_text(POLICY)
-    (tmp_path / "farebox.yaml").write_text(SETTINGS % seeded_url + "policies: policies/\n")
+    (tmp_path / "farebox.yaml").write_text(SETTINGS_HERE % seeded_url + "policies: policies/\n")
     settings, clock = load_settings(tmp_path / "farebox.yaml", {}), Clock()
     async with open_store(seeded_url, clock) as store:
         for_sale = await store.database.read(catalogue.load)

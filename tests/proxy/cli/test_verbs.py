@@ -56,6 +56,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "decisions show": ["0000000000001"],
     "decisions explain": ["0000000000001"],
     "audit list": [],
+    "audit verify": [],
 }
 
 

@@ -152,7 +152,7 @@ async def test_chunks_leave_no_seam(till: Till, what: Exported, monkeypatch: pyt
 
 @STORY
 @pytest.mark.parametrize("first", FORMULA)
-async def test_a_text_is_never_a_formula(till: Till, first: str) -> None:
+async def test_a02_a_text_is_never_a_formula(till: Till, first: str) -> None:
     """Descriptions come from strangers: a spreadsheet must not run them; amounts stay numbers."""
     account, text = await till.account(), f"{first}cmd|' /C calc'!A0"
     await till.run(GrantCredits(1, account, 5, GrantSource.BONUS, "key", text))

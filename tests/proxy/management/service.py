@@ -268,11 +268,15 @@ async def running(
     management: Mapping[str, object] | None = None,
     payment: str = "operator",
     unused_time: str = "forfeit",
+    cookie: str | None = None,
 ) -> AsyncIterator[Service]:
     """The API over a database that is migrated and otherwise empty."""
     settings = {
         "database": database_url,
-        "identity": {"jwt": [{"name": "app", "algorithms": ["HS256"], "secret": SECRET}]},
+        "identity": {
+            "jwt": [{"name": "app", "algorithms": ["HS256"], "secret": SECRET}],
+            **({"cookie": {"name": cookie}} if cookie is not None else {}),
+        },
         "upstreams": {"app": {"url": "http://127.0.0.1:9"}},
         "routes": [{"id": "site", "match": "GET /**", "upstream": "app", "access": "open"}],
         "management": dict(management or {}),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from config.roles import Role
 from config.settings import load_settings
 from policies.quota import QuotaTerms
 from policies.refusals import Reason, Refusal
@@ -110,4 +111,4 @@ async def open_counter(url: str, folder: Path, clock: Clock) -> AsyncIterator[Co
         async def rulebook() -> Rulebook:
             return load_rulebook(None, await store.database.read(catalogue.load))
 
-        yield Counter(Desk(store, settings, rulebook, "tester", archive_folder=folder / "archive"), clock)
+        yield Counter(Desk(store, settings, rulebook, "tester", Role.OWNER, archive_folder=folder / "archive"), clock)

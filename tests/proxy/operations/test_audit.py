@@ -31,6 +31,7 @@ async def test_a_change_is_in_the_log_with_who_from_where_and_what(counter: Coun
         "number": 1,
         "at": "2026-01-15T10:30:00.000Z",
         "actor": "tester",
+        "role": None,
         "from": "10.0.0.7",
         "operation": "accounts create",
         "arguments": {"user": "ana", "email": MASKED, "credits": 2.5},
