@@ -26,7 +26,7 @@ from tests import canaries
 from tests.proxy.operations.desk import SETTINGS, Clock
 
 TOKEN = canaries.ADMIN_TOKEN
-VERA, OTTO, OLGA = (f"what only {name} has, {canaries.MARK}" for name in ("Vera", "Otto", "Olga"))
+VERA, OTTO, OLGA = (f"what only {name} has {canaries.MARK}" for name in ("Vera", "Otto", "Olga"))
 OPERATORS = f"""\
 admin:
   listen: 127.0.0.1:0
