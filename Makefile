@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos laws fuzz check format docs bench lock clean
+.PHONY: help run test chaos laws fuzz differential check format docs bench lock clean
 
 help: ## List the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -35,6 +35,12 @@ SECONDS ?= 60
 TARGET ?= all
 fuzz: .venv/installed ## Feed parsers what nobody expects, led by coverage (SECONDS= each, TARGET=, OPTIONS=--keep --json)
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --target $(TARGET) $(OPTIONS)
+
+# The same seed asks the same. OPTIONS: --json, --page docs/security.md.
+REQUESTS ?= 5000
+ANSWERS ?= 2500
+differential: .venv/installed ## Odd requests and answers through Farebox, read by everybody's parsers (REQUESTS=, SEED=)
+	@$(BIN)/python -m tests.differential --requests $(REQUESTS) --answers $(ANSWERS) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
 
 check: .venv/installed ## Format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     SecretStr,
     StringConstraints,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
+from config.cors import Origin
 from config.extractors import Settings
 from config.jobs import Identifier
+from config.proxies import Network
 from config.quantities import Duration
 from config.secrets import HeaderSecret, Secret
 from config.upstreams import HeaderName
@@ -36,20 +36,10 @@ Algorithm = Literal["HS256", "RS256", "PS256", "ES256", "EdDSA"]
 
 _SPOKEN_FOR = frozenset(
     {"authorization", "connection", "contentlength", "contenttype", "cookie", "expect", "host", "keepalive", "origin"}
-    | {"te", "transferencoding", "upgrade", "xapikey", "xforwardedfor", "xrequestid"}
+    | {"forwarded", "te", "transferencoding", "upgrade", "via", "xapikey", "xrequestid"}
+    | {"xforwardedfor", "xforwardedhost", "xforwardedproto"}
 )
 
-
-def _network(value: object) -> IPv4Network | IPv6Network:
-    try:
-        if isinstance(value, str):
-            return ip_network(value)
-    except ValueError as error:
-        raise ValueError(f"expected an address or a network such as 10.0.0.0/8: {error}") from None
-    raise ValueError("expected an address or a network such as 10.0.0.0/8")
-
-
-Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network), WithJsonSchema({"type": "string"})]
 
 ClaimName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -187,7 +177,7 @@ class Cookie(Settings):
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")]
     """Such as session; the backend sees it as it is."""
-    origins: list[Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.:\[\]-]+$")]] = []
+    origins: list[Origin] = []
     """Other origins than Farebox's own host whose pages may send it, such as https://app.example.com."""
 
 
@@ -198,8 +188,6 @@ class Failures(Settings):
     """Failures in `per`: an office behind one address whose tokens all end at once stays below."""
     per: Duration = timedelta(minutes=1)
     """Over what time they count."""
-    proxies: Annotated[list[Network], Field(max_length=100)] = []
-    """Load balancers in front: of their connections the address is what they append to X-Forwarded-For."""
 
 
 class Identity(Settings):

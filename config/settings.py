@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, StringConstraints
 
 from config.admin import MAX_CREDITS, Admin
+from config.cors import Cors
 from config.credits import Credits
 from config.deadlines import deadline_problems
 from config.documents import read_document
@@ -24,6 +25,7 @@ from config.findings import InvalidDocument, did_you_mean
 from config.identity import Identity
 from config.jobs import Callbacks, Identifier, job_problems
 from config.policy_settings import Decisions
+from config.proxies import Proxies
 from config.quantities import Address, Duration, ListenAddress, Size
 from config.retention import Retention
 from config.routes import Match, Route
@@ -113,6 +115,8 @@ class FareboxSettings(Settings):
     counters: Literal["memory", "database"] = "memory"
     """Where the limits of policies count: each process for itself, or in the database all of them together, which costs
     each call that has a limit one more transaction."""
+    proxies: Proxies = Proxies()
+    """Who stands in front of Farebox, and is believed about where requests come from."""
     identity: Identity
     """How callers prove who they are."""
     accounts: Accounts = Accounts()
@@ -129,6 +133,8 @@ class FareboxSettings(Settings):
     """Where backends tell how jobs ended; without it they cannot."""
     unmatched: Literal["refuse"] = "refuse"
     """What matches no route is answered with 404 and never forwarded."""
+    cors: Cors | None = None
+    """Whose pages may ask from other origins; without it, preflights are requests like others."""
     management: Management = Management()
     """The API for end users."""
     http_parser: Literal["compiled", "any"] = "compiled"

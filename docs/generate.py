@@ -26,7 +26,7 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from config import admin, extractors, identity, jobs, quantities, retention, routes, secrets, settings, upstreams
+from config import admin, extractors, jobs, proxies, quantities, retention, routes, secrets, settings, upstreams
 from config.roles import Role
 from proxy.cli import SECTIONS, main
 from proxy.operations.operation import Operation
@@ -51,7 +51,7 @@ NAMED: list[tuple[Any, str]] = [
     (extractors.InCall, "`field`, `calls` or pointer"),
     (extractors.FieldName, "name"),
     (extractors.Number, "number"),
-    (identity.Network, "network"),
+    (proxies.Network, "network"),
     (jobs.Identifier, "id"),
     (extractors.UnitName, "unit"),
     (routes.Match, "pattern"),

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     UPSTREAM_TIMEOUT = "upstream_timeout"
     STORE_UNAVAILABLE = "store_unavailable"
     IDENTITY_UNAVAILABLE = "identity_unavailable"
+    LOOP = "loop_detected"
     INTERNAL = "internal_error"
 
 

@@ -7,7 +7,7 @@
     413 request_too_large                        417 expectation_failed  429 quota_exceeded, rate_limited
     431 headers_too_large                        500 internal_error
     502 upstream_unreachable, upstream_broken    503 store_unavailable, identity_unavailable, upstream_busy
-    504 upstream_timeout
+    504 upstream_timeout                         508 loop_detected
 
 Bodies keep the fields of the origin system first and add `code`, `request_id` and `hint`. A route may ask for the
 error object of the OpenAI API, or for RFC 9457 problem details, instead.
@@ -55,6 +55,7 @@ STATUS: dict[Reason, int] = {
     Reason.IDENTITY_UNAVAILABLE: 503,
     Reason.UPSTREAM_BUSY: 503,
     Reason.UPSTREAM_TIMEOUT: 504,
+    Reason.LOOP: 508,
 }
 
 PROTECTING = (

@@ -31,10 +31,16 @@ _HOP_BY_HOP = frozenset(
 # Not hop-by-hop, but about a message that Farebox frames anew.
 _FRAMING = frozenset({"contentlength", "expect"})
 
-# Some backends take the path or the method from these instead of from the request line.
-_OVERRIDES = frozenset({"xoriginalurl", "xrewriteurl", "xhttpmethod", "xhttpmethodoverride", "xmethodoverride"})
+# Where else a backend can be reached (RFC 7838): a client that went there would go past Farebox.
+_SIDE_DOORS = frozenset({"altsvc", "alternateprotocol"})
 
-_DROPPED = _HOP_BY_HOP | _FRAMING | _OVERRIDES
+# Some backends take the path or the method from these instead of from the request line.
+_OVERRIDES = frozenset(
+    {"xoriginalurl", "xoriginaluri", "xrewriteurl", "xforwardeduri", "xforwardedpath", "xforwardedmethod"}
+    | {"xhttpmethod", "xhttpmethodoverride", "xmethodoverride", "xoriginalmethod"}
+)
+
+_DROPPED = _HOP_BY_HOP | _FRAMING | _SIDE_DOORS | _OVERRIDES
 
 # Nominating one of these would let a client switch off what decides about it.
 _NEVER_NOMINATED = frozenset(
@@ -56,13 +62,13 @@ _REMEMBERED = 2048
 """Names that are remembered with what they fold into: everything that real clients and backends send."""
 
 
-def _remembering(function: Callable[[str], Answer]) -> Callable[[str], Answer]:
+def remembering(function: Callable[[str], Answer]) -> Callable[[str], Answer]:
     """`function` of a header's name, with its answers remembered: the same few names come with every message."""
     remembered = lru_cache(_REMEMBERED)(function)
     return lambda name: remembered(name) if len(name) <= _LONG else function(name)
 
 
-@_remembering
+@remembering
 def folded(name: str) -> str:
     """As CGI and its descendants see a name: `X-Farebox-User`, `x_farebox_user` and `X.Farebox.User` are one."""
     return name.translate(_PUNCTUATION).lower()
@@ -90,7 +96,7 @@ def end_to_end(headers: Sequence[tuple[str, str]]) -> HeaderList:
     return [header for header in result if header[0].lower() not in nominated] if nominated else result
 
 
-@_remembering
+@remembering
 def _travels(name: str) -> bool:
     plain = folded(name)
     return plain not in _DROPPED and not _is_ours(plain)
@@ -116,16 +122,6 @@ def readable_codings(headers: HeaderList) -> HeaderList:
         return headers
     kept = [part for part in offered if part.partition(";")[0].strip().lower() in READABLE_CODINGS]
     return [*without(headers, ["accept-encoding"]), ("Accept-Encoding", ", ".join(kept) or "identity")]
-
-
-def with_forwarded_for(headers: HeaderList, peer: str | None) -> HeaderList:
-    """The peer's address appended to `X-Forwarded-For`, as proxies do; one header however many came."""
-    if peer is None:
-        return list(headers)
-    others = [header for header in headers if folded(header[0]) != "xforwardedfor"]
-    if len(others) < len(headers):
-        peer = ", ".join([*(value for _, value in _named(headers, "x-forwarded-for")), peer])
-    return [*others, ("X-Forwarded-For", peer)]
 
 
 def lines_bytes(lines: Sequence[str]) -> bytes:

@@ -11,11 +11,14 @@ import asyncio
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
 from policies.refusals import Reason, Refusal, invalid_request
 from proxy.pipeline.relay import Relayed
 from proxy.pipeline.serve import Pipeline
+
+TOO_MANY = "Too many headers received"
+"""What aiohttp says of more than its 128; it has no class of its own for that."""
 
 CUT_S = 1
 """How long a request may take to notice that it is cut; aiohttp grants it twice."""
@@ -81,4 +84,6 @@ def refusal_of_unread(status: int, error: BaseException | None) -> Refusal:
         return Refusal(Reason.INTERNAL, "Internal error", "Report the request id to the operator.")
     if isinstance(error, LineTooLong):
         return Refusal(Reason.HEADERS_TOO_LARGE, "The request line or a header is too large")
+    if isinstance(error, BadHttpMessage) and error.message == TOO_MANY:
+        return Refusal(Reason.HEADERS_TOO_LARGE, "The request has too many headers")
     return invalid_request("The request is not HTTP as RFC 9112 asks")

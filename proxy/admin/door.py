@@ -18,9 +18,10 @@ from aiohttp.typedefs import Handler, Middleware
 from config.admin import Admin, Operator
 from config.findings import InvalidDocument
 from policies.refusals import Reason, Refusal, invalid_request, store_unavailable, unauthorized
+from proxy.chain import Chain
 from proxy.errors import PROTECTING, answer_to
 from proxy.identity.credentials import Shown, says_elsewhere
-from proxy.identity.failures import Failures
+from proxy.identity.failures import Failures, source_of
 from proxy.services import Services
 from store.engine import StoreUnavailable
 from store.ids import id_text
@@ -156,6 +157,7 @@ class Operators:
         self._admin = services.settings.values.admin
         self._clock = services.clock
         self._failures = Failures(self._admin.failures)
+        self._chain = Chain(services.settings.values)
         self._by_token = [(_digest(operator.token.get_secret_value()), operator) for operator in self._admin.everybody]
 
     def entering(self, request: web.Request) -> Operator | Refusal:
@@ -180,7 +182,7 @@ class Operators:
         return found
 
     def _failed(self, request: web.Request) -> Refusal:
-        now, source = self._clock(), self._failures.source(_shown(request))
+        now, source = self._clock(), source_of(self._chain.client(_shown(request)).address)
         held_up = self._failures.over_limit(source, now)
         self._failures.count(source, now)
         if held_up:

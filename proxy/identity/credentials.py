@@ -15,7 +15,8 @@ from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from config.identity import Identity, Network, TrustedHeader
+from config.identity import Identity, TrustedHeader
+from config.proxies import Network
 from policies.refusals import Reason, Refusal, invalid_request, unauthorized
 from policies.terms import Credential
 from policies.values import value

@@ -16,7 +16,6 @@ from ipaddress import ip_address
 
 from config.identity import Failures as Settings
 from policies.refusals import Reason, Refusal
-from proxy.identity.credentials import Shown, is_in
 
 MAX_SOURCES = 10_000
 """Of the last failures, at about 200 bytes each: an attacker with more addresses than that has no need to hurry."""
@@ -32,18 +31,6 @@ class Failures:
         self._settings = settings
         self._each = settings.per / settings.limit
         self._forgotten_at: OrderedDict[str, datetime] = OrderedDict()
-
-    def source(self, shown: Shown) -> str:
-        """Where a request comes from: its peer, or what the proxies of the settings say in `X-Forwarded-For`.
-
-        Read from the right, since everything left of the last trusted word was written by whoever came first.
-        """
-        at = shown.peer or UNKNOWN
-        if is_in(at, self._settings.proxies):
-            said = [part.strip() for value in shown.values("x-forwarded-for") for part in value.split(",")]
-            while said and is_in(at, self._settings.proxies):
-                at = _without_port(said.pop())
-        return _network(at)
 
     def over_limit(self, source: str, now: datetime) -> bool:
         """Whether so many have failed that `limit` in `per` are exceeded."""
@@ -71,20 +58,9 @@ class Failures:
         return forgotten_at - self._settings.per
 
 
-def _network(address: str) -> str:
-    """An IPv6 address stands for its /64, of which every customer has at least one (RFC 6177)."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return UNKNOWN
-    if parsed.version == 4:
-        return str(parsed)
-    mapped = parsed.ipv4_mapped
-    return str(mapped) if mapped is not None else parsed.exploded[:19] + "::/64"
-
-
-def _without_port(text: str) -> str:
-    """The address in `192.0.2.1:80` or `[2001:db8::1]:80`, as some proxies write it."""
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0] if text.count(":") == 1 else text
+def source_of(address: str | None) -> str:
+    """The source that a client's address counts for: an IPv6 address stands for its /64, of which every customer has at
+    least one (RFC 6177). All whose address is not known count together.
+    """
+    parsed = ip_address(address) if address is not None else None
+    return UNKNOWN if parsed is None else str(parsed) if parsed.version == 4 else parsed.exploded[:19] + "::/64"

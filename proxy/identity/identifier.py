@@ -21,10 +21,11 @@ from policies.callers import Caller
 from policies.pricing import to_micro
 from policies.refusals import Reason, Refusal, out_of_scope, unauthorized
 from policies.terms import Credential, Scope, UserId
+from proxy.chain import Chain
 from proxy.headers import HeaderList
 from proxy.identity import jwt
 from proxy.identity.credentials import Credentials, Presented, Shown
-from proxy.identity.failures import Failures
+from proxy.identity.failures import Failures, source_of
 from proxy.identity.jwt import Issuer
 from store import accounts, api_keys
 from store.accounts import User
@@ -57,6 +58,7 @@ class Identifier:
         self._settings = settings
         self._issuers = issuers
         self._credentials = Credentials(settings.identity)
+        self._chain = Chain(settings)
         self._failures = Failures(settings.identity.failures)
         self._store = store
         self._clock = clock
@@ -87,7 +89,7 @@ class Identifier:
         remembered = self._remembered.get(digest)
         if remembered is not None and now < remembered.until and not fresh:
             return remembered.caller
-        source = self._failures.source(shown)
+        source = source_of(self._chain.client(shown).address)
         # Who was known before, even if no longer for certain, need not wait for others at the same address.
         held_up = remembered is None and self._failures.over_limit(source, now)
         found = await self._look_up(credential, now, held_up)

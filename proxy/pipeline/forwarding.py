@@ -9,7 +9,7 @@ from config.routes import WebSocket
 from policies.callers import Caller
 from policies.evaluate import Allow
 from policies.refusals import Reason, Refusal
-from proxy.headers import HeaderList, folded, readable_codings, with_forwarded_for, without
+from proxy.headers import HeaderList, folded, readable_codings, without
 from proxy.pipeline.body import outgoing_body
 from proxy.pipeline.exchange import Body, Routed
 from proxy.pipeline.relay import write_interim
@@ -49,7 +49,7 @@ async def send(
     blame.
     """
     incoming = routed.incoming
-    headers = with_forwarded_for(incoming.travelling, incoming.request.remote)
+    headers = incoming.travelling
     if routed.route.settings.rewrite is not None:
         headers = [*without(headers, ["accept-encoding"]), ("Accept-Encoding", "identity")]
     elif routed.route.reads_answer:

@@ -98,7 +98,7 @@ def calls_of(operation: Operation, given: Mapping[str, Any]) -> list[Call]:
     calls: dict[str, Call] = {}
     for selected in operation.selected:
         holds = [wanted is _switch(_resolved(value, operation, given)) for wanted, value in selected.conditions]
-        if all(holds) and selected.key not in calls:
+        if all(holds):
             field, arguments = selected.call
             calls[selected.key] = Call(field, _resolved(arguments, operation, given))
     return [call for call in calls.values() if not call.field.startswith("__")]

@@ -108,7 +108,9 @@ async def write_answer(request: web.BaseRequest, answer: Answer, extra: HeaderLi
     if request.writer.output_size > 0:
         # Another answer is under way: it can be cut, and nothing can be put in its place.
         raise cut(request, response)
-    if not request.content.at_eof() or request.content.exception() is not None:
+    unread = not request.content.at_eof() or request.content.exception() is not None
+    # aiohttp never reads a body of CONNECT, whatever length it states (RFC 9110 §9.3.6).
+    if unread or request.method == "CONNECT":
         response.force_close()
     return await _written(request, response)
 

@@ -20,6 +20,7 @@ from config.routes import Route
 from policies.callers import Caller
 from policies.refusals import Reason, Refusal, account_frozen, invalid_request, store_unavailable
 from proxy.callbacks import Callbacks
+from proxy.chain import Chain
 from proxy.decision_log import Call, DecisionLog, Took
 from proxy.errors import STATUS, Answer, answer_to
 from proxy.management.api import Management
@@ -39,6 +40,7 @@ from proxy.pipeline.reservation import Reserved, ask_of, identify, reserve
 from proxy.pipeline.routing import Routes
 from proxy.pipeline.stretches import stretch_units
 from proxy.services import Services
+from proxy.sharing import Sharing, asked_for
 from proxy.upstream.client import UpstreamBroken, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
 from store.engine import StoreUnavailable
 from store.idempotency import Used
@@ -63,6 +65,8 @@ class Pipeline:
         self._management = management
         self._recorder = recorder
         self._callbacks = Callbacks(services)
+        self._chain = Chain(services.settings.values)
+        self._sharing = Sharing(services.settings.values.cors)
         self._decisions = decisions
         self._delivery = Delivery(services, recorder, self._reserve)
 
@@ -76,8 +80,12 @@ class Pipeline:
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to a request. Refusals and faults become answers here; only a cancellation is raised."""
         request_id = self._services.store.ids.next()
-        incoming = receive(request, request_id, self._services.now(), self._services.identifier)
+        incoming = receive(request, request_id, self._services.now(), self._services.identifier, self._chain)
         if isinstance(incoming, Incoming):
+            preflight = self._preflight(incoming)
+            if preflight is not None:
+                self._recorder.managed(incoming.id_text, "preflight", preflight.status)
+                return await self._written(request, preflight, incoming.id_text)
             endpoint = self._management.find(incoming.method, incoming.target)
             if endpoint is not None:
                 return await self._managed(incoming, endpoint)
@@ -107,6 +115,16 @@ class Pipeline:
             result = Refusal(Reason.INTERNAL, "Internal error", "Report the request id to the operator.")
         return await self._record(request, id_text(request_id), routed, result)
 
+    def _preflight(self, incoming: Incoming) -> Answer | None:
+        """The answer to a preflight for what is served here and not open to it."""
+        if incoming.method != "OPTIONS" or (method := asked_for(incoming)) is None:
+            return None
+        routed, own = self._routes.find(method, incoming.target), self._routes.find("OPTIONS", incoming.target)
+        if isinstance(own, Found) and own.value.settings.access == "open":
+            return None
+        served = isinstance(routed, Found) or self._management.find(method, incoming.target) is not None
+        return self._sharing.preflight(incoming) if served else None
+
     def _route(self, incoming: Incoming) -> Routed | Refusal:
         found = self._routes.find(incoming.method, incoming.target)
         return found if isinstance(found, Refusal) else Routed(incoming, found.value, found.parameters)
@@ -115,13 +133,13 @@ class Pipeline:
         """A request for Farebox itself."""
         answer = await self._management.serve(endpoint, incoming.request, incoming.target, incoming.id_text)
         self._recorder.managed(incoming.id_text, endpoint.value.name, answer.status)
-        return await _written(incoming.request, answer, incoming.id_text)
+        return await self._written(incoming.request, answer, incoming.id_text)
 
     async def _called(self, incoming: Incoming, callback: Found[Route]) -> web.StreamResponse:
         """A backend that tells how a job ended."""
         answer = await self._callbacks.serve(callback, incoming)
         self._recorder.managed(incoming.id_text, f"callback {callback.value.id}", answer.status)
-        return await _written(incoming.request, answer, incoming.id_text)
+        return await self._written(incoming.request, answer, incoming.id_text)
 
     async def _exchange(self, routed: Routed) -> web.StreamResponse | Refusal:
         """Every step of a request whose route is known."""
@@ -226,7 +244,15 @@ class Pipeline:
         self._recorder.refused(request_id, _route_id(routed), request.method, result, STATUS[result.reason])
         shape = "origin" if isinstance(routed, Refusal) else routed.route.settings.errors
         answer = answer_to(result, request_id, self._services.now(), shape)
-        return await _written(request, answer, request_id)
+        return await self._written(request, answer, request_id)
+
+    async def _written(self, request: web.BaseRequest, answer: Answer, request_id: str) -> web.StreamResponse:
+        """An answer of our own; nobody need be told when its client has left."""
+        shared = self._sharing.granted(request.headers.getall("Origin", ()))
+        try:
+            return await write_answer(request, answer, [("X-Request-Id", request_id), *shared])
+        except Truncated as cut:
+            return cut.response
 
     def refuse_unread(self, refusal: Refusal) -> tuple[Answer, str]:
         """The answer to what could not be read as a request, and its id."""
@@ -237,11 +263,3 @@ class Pipeline:
 
 def _route_id(routed: Routed | Refusal) -> str | None:
     return None if isinstance(routed, Refusal) else routed.route.id
-
-
-async def _written(request: web.BaseRequest, answer: Answer, request_id: str) -> web.StreamResponse:
-    """An answer of our own; nobody need be told when its client has left."""
-    try:
-        return await write_answer(request, answer, [("X-Request-Id", request_id)])
-    except Truncated as cut:
-        return cut.response

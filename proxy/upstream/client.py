@@ -89,6 +89,9 @@ class Upstream:
             inf if total is None else total.total_seconds(),
         )
         self._set_lines = [f"{name}: {value.get_secret_value()}" for name, value in settings.headers.items()]
+        own = [(name.lower(), value.get_secret_value()) for name, value in settings.headers.items()]
+        # A backend that repeats what only it is told, as some do for their developers, does not tell it to clients.
+        self._own = frozenset([*own, *([(self.paid[0].lower(), self.paid[1])] if self.paid is not None else [])])
         self._replaced = [*settings.headers, *(["Host"] if settings.host == "upstream" else [])]
         self._health: list[asyncio.Task[None]] = []
 
@@ -144,7 +147,10 @@ class Upstream:
         except BaseException:
             self._places.give_back()
             raise
-        return await connection.exchange(target.addressed(outgoing.method, head), outgoing, self._patience)
+        answer = await connection.exchange(target.addressed(outgoing.method, head), outgoing, self._patience)
+        if self._own:
+            answer.headers = [header for header in answer.headers if (header[0].lower(), header[1]) not in self._own]
+        return answer
 
     async def _connection(self, fresh: bool) -> tuple[Target, Connection]:
         """A connection, kept unless `fresh`, to the first target that can be reached."""

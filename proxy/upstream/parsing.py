@@ -162,7 +162,8 @@ class AnswerParser:
         if codings and (codings != ["chunked"] or version == "1.0"):
             self._refuse("it answered with a transfer encoding other than chunked")
         self.reason = self._reason.decode("utf-8", "surrogateescape")
-        self.reusable = self._http.should_keep_alive()
+        # Who was asked to switch may take what follows for the other protocol, whatever its answer (RFC 9110 §7.8).
+        self.reusable = self._http.should_keep_alive() and not self._may_switch
         self._until_end = self.length is None and not codings
         self.headers_complete = True
         if self._is_head:

@@ -37,7 +37,7 @@ HEADER = "trusted_header: {name: X-User-Id, peers: "
         HEADER + '["::1", 127.0.0.0/8]}',
         HEADER + f"[10.0.0.0/8], secret: {SECRET}}}",
         HEADER + f"[10.0.0.0/8], secret: {SECRET}, secret_header: X-Front, email: X-User-Email}}",
-        "failures: {limit: 5, per: 1s, proxies: [10.0.0.1]}",
+        "failures: {limit: 5, per: 1s}",
     ],
 )
 def test_good_settings(tmp_path: Path, line: str) -> None:

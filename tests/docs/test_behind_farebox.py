@@ -23,9 +23,8 @@ PAGE = "behind-farebox.md"
 FROM_EXAMPLE = "from examples/farebox.yaml"
 BACKEND, PUBLIC, ADMIN = "127.0.0.1:3000", "127.0.0.1:8080", "127.0.0.1:8081"
 
-FRAGMENTS = [
-    block for block in blocks(PAGE) if block.title in ("upstreams", "callbacks", "paid", "rewrite", "job-usage")
-]
+PARTS = ("upstreams", "callbacks", "paid", "rewrite", "job-usage", "proxies", "cors")
+FRAGMENTS = [block for block in blocks(PAGE) if block.title in PARTS]
 AROUND = """
 identity: {api_keys: true}
 upstreams: {render: {url: "http://127.0.0.1:3000"}}

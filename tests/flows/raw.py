@@ -217,8 +217,10 @@ class RawClient:
     writer: asyncio.StreamWriter
 
     @classmethod
-    async def connect(cls, host: str, port: int) -> RawClient:
-        return cls(*await asyncio.open_connection(host, port, limit=2**20))
+    async def connect(cls, host: str, port: int, source: str | None = None) -> RawClient:
+        """`source` is an address of this machine that the connection comes from."""
+        local = None if source is None else (source, 0)
+        return cls(*await asyncio.open_connection(host, port, limit=2**20, local_addr=local))
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)

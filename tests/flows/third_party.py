@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
-ADDED = ("x-forwarded-for", "x-request-id", "x-farebox-")
+ADDED = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "via", "x-request-id", "x-farebox-")
 """What Farebox adds to a request, by how it begins."""
 
 FRAMING = {"content-length", "transfer-encoding"}

@@ -37,6 +37,10 @@ BROKEN = {
     "S06 no status": b"HTTP/1.1 OK\r\n\r\n",
     "H07 NUL in a header": HEAD + b"X: a\0b\r\nContent-Length: 2\r\n\r\nok",
     "H07 a bare CR in a header": HEAD + b"X: a\rb: c\r\nContent-Length: 2\r\n\r\nok",
+    "H07 a folded header": HEAD + b"X: a\r\n b\r\nContent-Length: 2\r\n\r\nok",
+    "H07 a bare LF in a header": HEAD + b"X: a\nY: b\r\nContent-Length: 2\r\n\r\nok",
+    "H07 a bare CR in the reason": b"HTTP/1.1 200 O\rK: x\r\nContent-Length: 2\r\n\r\nok",
+    "H07 NUL in the reason": b"HTTP/1.1 200 O\0K\r\nContent-Length: 2\r\n\r\nok",
     "a head beyond the bound": HEAD + b"X: " + b"a" * 2**17 + b"\r\nContent-Length: 2\r\n\r\nok",
     "a small answer cut short": HEAD + b"Content-Length: 20\r\n\r\nok",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.flows.wire.wire import Wire, order
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ADDED = {b"x-forwarded-for", b"x-request-id", b"x-backend-key"}
+ADDED = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"via", b"x-request-id", b"x-backend-key"}
 """What Farebox and its settings add to every forwarded request."""
 
 
@@ -54,13 +55,16 @@ async def test_a_repeated_header_in_two_spellings_arrives_twice(wire: Wire) -> N
 
 
 async def test_nothing_is_invented_for_the_backend(wire: Wire) -> None:
-    """No user agent, no accepted coding, no content type: only the address, the id and what the settings set."""
+    """No user agent, no coding, no content type: only where it comes from, the id and what the settings set."""
     await wire.ask("GET /open/x")
     arrived = wire.backend.requests[0]
     assert came(arrived) == [(b"Host", b"app.example.com")]
     assert arrived.values(b"x-forwarded-for") == [b"127.0.0.1"]
+    assert arrived.values(b"x-forwarded-proto") == [b"http"]
+    assert arrived.values(b"x-forwarded-host") == [b"app.example.com"]
+    assert re.fullmatch(rb"1\.1 farebox-[0-9a-f]{12}", arrived.values(b"via")[0])
     assert arrived.values(b"x-backend-key") == [canaries.BACKEND_KEY.encode()]
-    assert len(arrived.headers) == 4
+    assert len(arrived.headers) == 7
 
 
 async def test_what_the_settings_set_replaces_what_a_client_sent(wire: Wire) -> None:
@@ -74,7 +78,7 @@ async def test_what_the_settings_set_replaces_what_a_client_sent(wire: Wire) -> 
 
 
 async def test_the_headers_of_a_connection_stay_on_it(wire: Wire) -> None:
-    """Hop-by-hop and nominated headers, in both directions; an upgrade that nobody serves is not asked for."""
+    """H01, F12: hop-by-hop and nominated headers, both ways; an upgrade that nobody serves is not asked for."""
     wire.backend.script = answering(
         b"HTTP/1.1 200 OK\r\nConnection: X-Hop, Set-Cookie\r\nX-Hop: 1\r\nKeep-Alive: a\r\nTrailer: b\r\n"
         b"Proxy-Authenticate: c\r\nUpgrade: h2c\r\nSet-Cookie: kept\r\nContent-Length: 2\r\n\r\nok"
@@ -152,7 +156,7 @@ def _split(answer: bytes) -> tuple[bytes, list[tuple[bytes, bytes]], bytes]:
 
 
 async def test_an_answer_says_nothing_of_farebox_but_what_is_farebox(wire: Wire) -> None:
-    """A backend does not speak in Farebox's name, in whatever spelling, nor choose the id of the request."""
+    """H11: a backend does not speak in Farebox's name, in whatever spelling, nor choose the id of the request."""
     spoofed = b"X-Farebox-Charged: 0\r\nx_farebox_funding: free\r\nX.Farebox.X: 1\r\nX-Request-Id: theirs\r\n"
     wire.backend.script = answering(b"HTTP/1.1 200 OK\r\n" + spoofed + b"Content-Length: 2\r\n\r\nok")
     answer = await wire.ask("GET /open/x")

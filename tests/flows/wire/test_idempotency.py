@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from proxy.errors import STATUS
+from store.tables import users
 from tests.flows.raw import EVENTS, Message, Visit, answering, chunk, chunked, event, json_answer
 from tests.flows.wire.wire import CHEAP, SETTINGS, TOKEN, Wire, order, running_wire
 
@@ -18,6 +21,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KEY = "Idempotency-Key: 4f3c0f0e-7a9d-4b0e-9d7c-6a4d6f7f2b11"
 MORE = """
+  - id: sized
+    match: POST /sized
+    upstream: raw
+    app: shop
+    model: {const: cheap}
+    units: {tokens: {header: X-Tokens, max: 100}}
 idempotency: {answer: 1KiB}
 """
 
@@ -126,6 +135,31 @@ async def test_a_key_counts_within_its_account(wire: Wire) -> None:
     assert (await bought(wire, key=KEY + "x")).values(b"idempotent-replayed") == []
     assert (await wire.ask("POST /flat", user="ann")).values(b"idempotent-replayed") == []
     assert len(wire.backend.requests) == 4
+
+
+@pytest.mark.parametrize(("line", "name"), [("POST /by-header", "X-Model"), ("POST /sized", "X-Tokens")])
+async def test_what_a_header_asks_for_is_a_part_of_the_request(wire: Wire, line: str, name: str) -> None:
+    """Another model or another amount is another request, though every byte of its body is the same."""
+    one, other = ("cheap", "dear") if name == "X-Model" else ("5", "50")
+    await bought(wire, line, f"{name}: {one}")
+    answer = await bought(wire, line, f"{name}: {other}")
+    assert (answer.status, code(answer)) == (409, "idempotency_conflict")
+    assert (await bought(wire, line, f"{name}: {one}")).values(b"idempotent-replayed") == [b"true"]
+
+
+async def test_another_user_of_the_account_does_not_get_the_answer(wire: Wire) -> None:
+    """Who shares a balance does not share answers; nor is another method the same request."""
+    await bought(wire)
+    account, name = await wire.account(), wire.name("bob")
+
+    def join(connection: Connection) -> None:
+        connection.execute(sa.insert(users).values(id=name, account_id=account, created_at=wire.services.now()))
+
+    await wire.services.store.database.write(join)
+    for other in (await wire.ask("POST /flat", KEY, user="bob"), await bought(wire, "PUT /flat")):
+        assert (other.status, code(other)) == (409, "idempotency_conflict")
+    assert len(wire.backend.requests) == 1
+    await wire.settled_at(CHEAP)
 
 
 @pytest.mark.parametrize("key", ["", "a b", "ü", "x" * 256, "a\x7f"])

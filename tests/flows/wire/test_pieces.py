@@ -94,3 +94,17 @@ async def test_a_trailer_is_no_header(wire: Wire, name: str) -> None:
         key, _, value = name.encode().partition(b": ")
         assert value not in arrived.values(key) or key == b"Transfer-Encoding"
         assert (arrived.body, len(arrived.values(b"transfer-encoding"))) == (b"abc", 1)
+
+
+async def test_f17_who_declines_a_switch_is_asked_no_more_on_that_connection(wire: Wire) -> None:
+    """A backend may take what follows the question for the other protocol, though its answer was no (RFC 9110 §7.8)."""
+    asked = (
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {'A' * 22}==",
+    )
+    assert (await wire.ask("GET /open/x", *asked)).body == b"ok"
+    assert (await wire.ask("GET /open/y")).body == b"ok"
+    assert [len(arrived.values(b"upgrade")) for arrived in wire.backend.requests] == [1, 0]
+    assert wire.backend.connections == 2

@@ -34,6 +34,7 @@ rules:
   - {id: no-strict, deny: use, action: buy-strictly}
   - {id: soon, deny: use, who: {tag: newcomer}, because: Newcomers will have to wait, mode: warn}
   - {id: watched, deny: use, who: {tag: newcomer}, mode: audit}
+  - {id: lines, deny: use, who: {tag: newcomer}, because: "One line\\nX-Another: line", mode: warn}
 exemptions:
   - {id: house, who: {tag: house}, fair_use: 2/day}
 limits:
@@ -176,10 +177,11 @@ async def test_a_call_that_goes_on_without_its_client_keeps_its_place(wire: Wire
 
 
 async def test_what_is_not_enforced_is_told(wire: Wire) -> None:
-    """`warn` is a header on the answer, `audit` is not, and the call passes."""
+    """`warn` is a header on the answer, `audit` is not, and the call passes; a sentence of two lines would be two."""
     await tagged(wire, "newcomer")
     first, second = [await wire.ask("GET /flat", user="ann") for _ in range(2)]
     assert (first.status, second.status) == (200, 200)
+    assert not first.values(b"x-another")
     assert first.values(b"x-farebox-warning") == [b"soon: Newcomers will have to wait"]
     assert second.values(b"x-farebox-warning") == [
         b"soon: Newcomers will have to wait",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import suppress
 
 import pytest
 
@@ -27,12 +28,14 @@ def malformed(*parts: bytes) -> bytes:
 MALFORMED = {
     "F01 length and chunks": malformed(POST, HOST, b"Content-Length: 3\r\n", CHUNKED, b"\r\n0\r\n\r\n"),
     "F01 chunks and length": malformed(POST, HOST, CHUNKED, b"Content-Length: 3\r\n\r\n0\r\n\r\n"),
+    "F01 with close": malformed(POST, HOST, b"Connection: close\r\nContent-Length: 3\r\n", CHUNKED, b"\r\n0\r\n\r\n"),
     "F02 two equal lengths": malformed(POST, HOST, b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc"),
     "F02 two lengths": malformed(POST, HOST, b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc"),
     "F02 a list of lengths": malformed(POST, HOST, b"Content-Length: 3, 3\r\n\r\nabc"),
     "F03 a signed length": malformed(POST, HOST, b"Content-Length: +3\r\n\r\nabc"),
     "F03 a negative length": malformed(POST, HOST, b"Content-Length: -3\r\n\r\nabc"),
     "F03 a length in hex": malformed(POST, HOST, b"Content-Length: 0x3\r\n\r\nabc"),
+    "F03 a length with an underscore": malformed(POST, HOST, b"Content-Length: 1_0\r\n\r\n0123456789"),
     "F03 an empty length": malformed(POST, HOST, b"Content-Length:\r\n\r\nabc"),
     "F03 a length beyond all": malformed(POST, HOST, b"Content-Length: " + b"9" * 30 + b"\r\n\r\nabc"),
     "F04 another coding": malformed(POST, HOST, b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
@@ -47,22 +50,32 @@ MALFORMED = {
     "F06 bare LF": malformed(GET.replace(b"\r\n", b"\n"), HOST, b"\r\n"),
     "F06 a control character": malformed(GET, HOST, b"X: a\x7fb\r\n\r\n"),
     "F07 a folded header": malformed(GET, HOST, b"X: a\r\n b\r\n\r\n"),
+    "F07 a folded header by a tab": malformed(GET, HOST, b"X: a\r\n\tb\r\n\r\n"),
+    "F07 a fold of the first header": malformed(GET, b" X: a\r\n", HOST, b"\r\n"),
+    "F07 a tab before the colon": malformed(GET, HOST, b"X\t: a\r\n\r\n"),
     "F07 a space before the colon": malformed(GET, HOST, b"X : a\r\n\r\n"),
     "F07 no name": malformed(GET, HOST, b": a\r\n\r\n"),
     "F07 no colon": malformed(GET, HOST, b"X\r\n\r\n"),
     "F08 a chunk in C": malformed(POST, HOST, CHUNKED, b"\r\n0x3\r\nabc\r\n0\r\n\r\n"),
     "F08 a signed chunk": malformed(POST, HOST, CHUNKED, b"\r\n+3\r\nabc\r\n0\r\n\r\n"),
+    "F08 a negative chunk": malformed(POST, HOST, CHUNKED, b"\r\n-1\r\nabc\r\n0\r\n\r\n"),
+    "F08 a space behind a size": malformed(POST, HOST, CHUNKED, b"\r\n3 \r\nabc\r\n0\r\n\r\n"),
+    "F08 bare LF": malformed(POST, HOST, CHUNKED, b"\r\n3\nabc\n0\n\n"),
+    "F08 no CRLF behind a chunk": malformed(POST, HOST, CHUNKED, b"\r\n3\r\nabc0\r\n\r\n"),
+    "F08 a bare CR in an extension": malformed(POST, HOST, CHUNKED, b"\r\n3;a\rb\r\nabc\r\n0\r\n\r\n"),
     "F08 an endless chunk": malformed(POST, HOST, CHUNKED, b"\r\n10000000000000003\r\nabc\r\n0\r\n\r\n"),
     "F08 no end of a chunk": malformed(POST, HOST, CHUNKED, b"\r\n3\r\nabcd\r\n0\r\n\r\n"),
     "F08 LF in an extension": malformed(POST, HOST, CHUNKED, b"\r\n3;a\nb\r\nabc\r\n0\r\n\r\n"),
     "F11 HTTP/1.2": malformed(b"GET /open/x HTTP/1.2\r\n", HOST, b"\r\n"),
     "F11 http/1.1": malformed(b"GET /open/x http/1.1\r\n", HOST, b"\r\n"),
     "F11 HTTP/1.01": malformed(b"GET /open/x HTTP/1.01\r\n", HOST, b"\r\n"),
+    "F11 no version": malformed(b"GET /open/x\r\n"),
     "F12, S16 the preface of HTTP/2": malformed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     "F13 no host": malformed(GET, b"\r\n"),
     "F13 two hosts": malformed(GET, HOST, b"Host: evil.example.com\r\n\r\n"),
     "F13 the same host twice": malformed(GET, HOST, HOST, b"\r\n"),
     "F14 an unknown method": malformed(b"BREW /open/x HTTP/1.1\r\n", HOST, b"\r\n"),
+    "F14 TRACK": malformed(b"TRACK /open/x HTTP/1.1\r\n", HOST, b"\r\n"),
     "F14 a method in small letters": malformed(b"get /open/x HTTP/1.1\r\n", HOST, b"\r\n"),
     "F21 a raw byte in a name": malformed(GET, HOST, b"X\xff: a\r\n\r\n"),
     "F21 a raw byte in the target": malformed(b"GET /open/\xff HTTP/1.1\r\n", HOST, b"\r\n"),
@@ -72,14 +85,48 @@ MALFORMED = {
 
 @pytest.mark.parametrize("name", MALFORMED)
 async def test_what_is_not_http_is_refused(wire: Wire, name: str) -> None:
-    """One refusal in Farebox's own words, then the connection is closed; whatever followed is not a request."""
-    answer = await wire.raw(MALFORMED[name])
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 "))
-    assert json.loads(body)["code"] == "invalid_request"
-    assert b"\r\nX-Request-Id: " in head
-    assert b"aiohttp" not in answer
+    """One refusal in Farebox's own words, then the connection is closed; whatever followed is not a request. Where the
+    same was to be paid for, nothing is taken.
+    """
+    paid = MALFORMED[name].replace(b"/open/x", b"/flat").replace(HOST, HOST + wire.bearer().encode() + b"\r\n")
+    for data in (MALFORMED[name], paid):
+        answer = await wire.raw(data)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 "))
+        assert json.loads(body)["code"] == "invalid_request"
+        assert b"\r\nX-Request-Id: " in head
+        assert b"aiohttp" not in answer
+        assert not wire.backend.requests
+    assert await wire.spent() == 0
+    assert await wire.open_holds() == await wire.usage() == []
+
+
+async def test_f06_no_control_character_passes(wire: Wire) -> None:
+    """Each of them, in a name, in a value and in a target: 400, closed. A tab in a value is none."""
+    for byte in [*range(0x20), 0x7F]:
+        odd = bytes([byte])
+        for data in (
+            malformed(GET, HOST, b"X" + odd + b"A: b\r\n\r\n"),
+            malformed(GET, HOST, b"X: a" + odd + b"b\r\n\r\n"),
+            malformed(b"GET /open/x" + odd + b"y HTTP/1.1\r\n", HOST, b"\r\n"),
+        ):
+            if odd == b"\t" and b"X: a\tb" in data:
+                continue
+            answer = await wire.raw(data.replace(b"GET /open/x HTTP/1.1\r\n" + HOST + b"\r\n", b""))
+            assert (byte, answer.split(b" ")[1]) == (byte, b"400")
     assert not wire.backend.requests
+    assert (await wire.ask("GET /open/x", "X: a\tb")).status == 200
+
+
+async def test_f09_an_extension_of_a_chunk_is_bounded(wire: Wire) -> None:
+    """By time, however much of it there is: where no body comes of it, nothing is kept, passed on or paid for."""
+    client = await wire.start("POST /flat", "Transfer-Encoding: chunked", user="ann")
+    with suppress(ConnectionError):
+        await client.send(b"3;a=" + b"x" * 2**20)
+    answer = await client.rest()
+    assert answer.split(b" ")[1] in (b"400", b"431")
+    assert all(not arrived.body for arrived in wire.backend.requests)
+    await wire.settled_at(0)
 
 
 REFUSED = {
@@ -96,11 +143,13 @@ REFUSED = {
     "F14 CONNECT": (405, b"CONNECT evil:443 HTTP/1.1\r\nHost: evil:443\r\n\r\n"),
     "F14 PROPFIND": (405, b"PROPFIND /open/x HTTP/1.1\r\n" + HOST + b"\r\n"),
     "F14 OPTIONS *": (400, b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "F14 GET *": (400, b"GET * HTTP/1.1\r\n" + HOST + b"\r\n"),
     "P05 the absolute form": (400, b"GET http://evil/open/x HTTP/1.1\r\n" + HOST + b"\r\n"),
     "P01 dot segments": (400, b"GET /open/../flat HTTP/1.1\r\n" + HOST + b"\r\n"),
     "P03 an encoded slash": (400, b"GET /open/x%2fy HTTP/1.1\r\n" + HOST + b"\r\n"),
     "P04 a fragment": (400, b"GET /open/x#y HTTP/1.1\r\n" + HOST + b"\r\n"),
     "F21 a raw byte in a value": (400, GET + HOST + b"X: ad\xc0min\r\n\r\n"),
+    "F21 a raw byte in a model": (400, b"POST /by-header HTTP/1.1\r\n" + HOST + b"X-Model: che\xffap\r\n\r\n"),
     "F21 a raw byte in the credential": (400, GET + HOST + b"Authorization: Bearer \xff\r\n\r\n"),
     "S03 an unknown expectation": (417, POST + HOST + b"Expect: magic\r\nContent-Length: 0\r\n\r\n"),
     "S03 two expectations": (417, POST + HOST + b"Expect: 100-continue\r\nExpect: 100-continue\r\n\r\n"),
@@ -110,11 +159,19 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_what_backends_read_differently_is_refused(wire: Wire, name: str) -> None:
-    """In a version that Farebox speaks, with a code, and nothing of the request in it."""
+    """In a version that Farebox speaks, with a code, and nothing of the request in it. Its connection is closed, or in
+    such a state that what comes next is a request of its own.
+    """
     status, data = REFUSED[name]
     client = await wire.connect()
     await client.send(data)
     answer = await client.answer()
+    if answer.first.startswith(b"HTTP/1.0") or answer.values(b"connection"):
+        assert await client.rest() == b""
+    else:
+        await client.send(request("GET /mine/x"))
+        assert (await client.answer()).status == 401
+    assert await wire.open_holds() == []
     assert (answer.status, answer.first[:7]) == (status, b"HTTP/1.")
     assert json.loads(answer.body)["request_id"].encode() in answer.values(b"x-request-id")
     assert b"s3cret" not in answer.body
@@ -122,13 +179,26 @@ async def test_what_backends_read_differently_is_refused(wire: Wire, name: str) 
 
 
 async def test_what_is_too_large_is_refused(wire: Wire) -> None:
-    """F20: 431 for a line or a header beyond the bound, 400 for too many headers, wherever the bytes are cut."""
-    for head in (GET + HOST + b"X: " + b"a" * 20_000, b"GET /open/" + b"a" * 20_000 + b" HTTP/1.1\r\n" + HOST):
+    """F20: 431 for a line, a header or a number of headers beyond the bound, all at once or in the smallest packets."""
+    long = HOST + wire.bearer().encode() + b"\r\n" + b"X: " + b"a" * 60_000
+    for head in (
+        GET + long,
+        GET.replace(b"/open/x", b"/flat") + long,
+        b"GET /open/" + b"a" * 20_000 + b" HTTP/1.1\r\n" + HOST,
+        GET + HOST + b"X: a\r\n" * 500,
+    ):
         answer = await wire.raw(head + b"\r\n\r\n")
         assert b" 431 " in answer.partition(b"\r\n")[0]
         assert b'"headers_too_large"' in answer
-    assert b" 400 " in (await wire.raw(GET + HOST + b"X: a\r\n" * 500 + b"\r\n")).partition(b"\r\n")[0]
+    client = await wire.connect()
+    with suppress(ConnectionError):
+        for at in range(0, len(GET + long), 50):
+            await client.send((GET + long)[at : at + 50])
+            await asyncio.sleep(0)
+    # Who goes on talking after the refusal may miss it.
+    assert b" 200 " not in await client.rest()
     assert not wire.backend.requests
+    assert await wire.spent() == 0
 
 
 async def test_a_secret_in_a_bad_request_stays_a_secret(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
@@ -153,13 +223,16 @@ async def test_a_secret_in_a_bad_request_stays_a_secret(wire: Wire, caplog: pyte
 
 
 async def test_leftover_bytes_never_become_a_request(wire: Wire) -> None:
-    """F18: after a refusal with an unread body the connection ends, whatever the body looks like."""
+    """F14, F18: after a refusal with an unread body the connection ends, whatever the body looks like."""
     smuggled = request("POST /flat", wire.bearer())
     for line, *headers in (
         ("POST /nowhere",),
         ("POST /flat",),
         ("POST /buy", wire.bearer(), "Content-Encoding: zstd"),
         ("GET /mine/x",),
+        ("TRACE /flat",),
+        ("CONNECT /flat", wire.bearer()),
+        ("CONNECT app.example.com:443", "Upgrade: websocket", "Connection: Upgrade"),
     ):
         answer = await wire.raw(request(line, *headers, body=smuggled) + smuggled)
         assert answer.count(b"HTTP/1.1 ") == 1
@@ -180,13 +253,14 @@ async def test_a_body_that_was_promised_does_not_eat_the_next_request(wire: Wire
 
 
 async def test_a_body_where_none_is_usual_is_framed(wire: Wire) -> None:
-    """F16: a request inside the body of a GET is a body."""
+    """F16: a request inside the body of a GET, of a HEAD or of a DELETE is a body."""
     inner = request("POST /flat", wire.bearer())
-    for headers in ((), ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")):
-        answer = await wire.ask("GET /open/x", *headers, body=inner)
+    asked = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+    for method, headers in (("GET", []), ("GET", asked), ("HEAD", []), ("DELETE", [])):
+        answer = await wire.ask(f"{method} /open/x", *headers, body=inner)
         assert answer.status == 200
         assert wire.backend.requests[-1].body == inner
-    assert len(wire.backend.requests) == 2
+    assert len(wire.backend.requests) == 4
     assert await wire.spent() == 0
 
 

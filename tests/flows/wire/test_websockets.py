@@ -688,6 +688,19 @@ async def test_a_message_that_never_ends_is_not_free(wire: Wire, target: str, wh
     assert [row["units"]["messages"] for row in await wire.usage()] == units[::-1]
 
 
+@pytest.mark.parametrize("target", ["/strict-blocks", "/forgiving-blocks"])
+async def test_whole_messages_cost_their_number_whatever_the_rule(wire: Wire, target: str) -> None:
+    """`on_abort` is about what was cut."""
+    wire.backend.script = granting(echo)
+    _, client = await switch(wire, target)
+    await client.send(frame("hi") * 2)
+    for _ in range(2):
+        await read_frame(client.reader)
+    client.leave()
+    await wire.settled_at(CHEAP)
+    assert [row["units"] for row in await wire.usage()] == [{"messages": "2"}]
+
+
 async def test_fragments_without_anything_in_them_come_to_an_end(wire: Wire) -> None:
     """A message of nothing at all is too long some day."""
     wire.backend.script = granting(echo)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -79,6 +80,8 @@ routes:
     poll: {of: start, items: {json: /jobs}, id: {json: /id}, status: {json: /status}, completed: done, failed: failed}
 """
 
+NOWHERE = Address("", 0)
+
 WELCOME = 100 * MICRO
 CHEAP = 1 * MICRO
 """The base of `shop:cheap`; that of `shop:dear` is ten times as much."""
@@ -106,6 +109,8 @@ class Wire:
     backend: RawBackend
     services: Services
     address: Address
+    admin: Address = NOWHERE
+    """Of the admin API, where there is one."""
     may_stay_open: int = 0
     """Holds that a test leaves open on purpose, such as those of unfinished jobs."""
     number: int = 0
@@ -130,20 +135,24 @@ class Wire:
         name = self.name(user)
         return f"Authorization: Bearer {self._tokens.setdefault(name, token(name, **self.claims))}"
 
-    async def connect(self) -> RawClient:
-        client = await RawClient.connect(self.address.host, self.address.port)
+    async def connect(self, source: str | None = None) -> RawClient:
+        client = await RawClient.connect(self.address.host, self.address.port, source)
         self._clients.append(client)
         return client
 
-    async def start(self, line: str, *headers: str, body: bytes = b"", user: str | None = None) -> RawClient:
+    async def start(
+        self, line: str, *headers: str, body: bytes = b"", user: str | None = None, source: str | None = None
+    ) -> RawClient:
         """A request on a connection of its own, whose answer nobody has read yet."""
-        client = await self.connect()
+        client = await self.connect(source)
         await client.send(request(line, *([self.bearer(user)] if user else []), *headers, body=body))
         return client
 
-    async def ask(self, line: str, *headers: str, body: bytes = b"", user: str | None = None) -> Message:
+    async def ask(
+        self, line: str, *headers: str, body: bytes = b"", user: str | None = None, source: str | None = None
+    ) -> Message:
         """A request and its answer."""
-        client = await self.start(line, *headers, body=body, user=user)
+        client = await self.start(line, *headers, body=body, user=user, source=source)
         return await client.answer(line.partition(" ")[0])
 
     async def raw(self, data: bytes) -> bytes:
@@ -221,18 +230,29 @@ def stating(tokens: object) -> bytes:
 
 
 @asynccontextmanager
-async def running_wire(database: Path, folder: Path, text: str = SETTINGS) -> AsyncIterator[Wire]:
-    """Farebox on a copy of a migrated database in `folder`, with something to sell, and its backend."""
-    backend = RawBackend()
+async def running_wire(
+    database: Path, folder: Path, text: str = SETTINGS, admin: socket.socket | None = None
+) -> AsyncIterator[Wire]:
+    """Farebox on a copy of a migrated database in `folder`, with something to sell, and its backend.
+
+    `admin` is a socket for the admin API, which is not served without one. `${SELF_URL}` is Farebox's own address.
+    """
+    backend, public = RawBackend(), listen(Address("127.0.0.1", 0))
     await backend.start()
     shutil.copyfile(database, folder / "farebox.db")
     (folder / "farebox.yaml").write_text(text)
-    environment = {"JWT_SECRET": SECRET, "BACKEND_URL": backend.url, "BACKEND_KEY": canaries.BACKEND_KEY}
+    own = "http://{}:{}".format(*public.getsockname())
+    environment = {
+        "JWT_SECRET": SECRET,
+        "BACKEND_URL": backend.url,
+        "SELF_URL": own,
+        "BACKEND_KEY": canaries.BACKEND_KEY,
+    }
     settings = load_settings(folder / "farebox.yaml", environment)
     async with open_store(settings.database_url, utc_now) as store:
         await store.database.write(stock)
-    async with farebox(settings, listen(Address("127.0.0.1", 0)), None) as running:
-        wire = Wire(backend, running.services, running.public)
+    async with farebox(settings, public, admin) as running:
+        wire = Wire(backend, running.services, running.public, running.admin or NOWHERE)
         yield wire
         await wire.hang_up()
         await search_services(running.services)
