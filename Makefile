@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos laws differential check format docs bench lock clean
+.PHONY: help run test chaos laws fuzz differential check format docs bench lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -30,6 +30,11 @@ chaos: .venv/installed ## Kill everything at random points and compare three boo
 EXAMPLES ?= 200
 laws: .venv/installed ## Try random series of verbs on the ledger, against an oracle (EXAMPLES=, SEED=, DATABASE=)
 	@$(BIN)/python -m tests.laws --examples $(EXAMPLES) --database $(DATABASE) $(if $(SEED),--seed $(SEED))
+
+SECONDS ?= 60
+TARGET ?= all
+fuzz: .venv/installed ## Feed parsers what nobody expects, led by coverage (SECONDS= each, TARGET=, OPTIONS=--keep --json)
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --target $(TARGET) $(OPTIONS)
 
 # The same seed asks the same. OPTIONS: --json, --page docs/security.md.
 REQUESTS ?= 5000

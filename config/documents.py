@@ -102,7 +102,9 @@ def _found(source: YamlSource, path: PathKey, code: str) -> str:
         return f"found the key {_shown(path[-1])}; "
     if code != "invalid-value" or any(is_secret(str(part)) for part in path):
         return ""
-    return f"found {_shown(value_at(source.data, path))}; "
+    value = value_at(source.data, path)
+    # Before it is cut: half a secret would not be recognised any more.
+    return f"found {_shown(source.named(value) if isinstance(value, str) else value)}; "
 
 
 def _messages(error: ErrorDetails, path: PathKey, model: type[BaseModel]) -> Iterable[str]:

@@ -16,8 +16,8 @@ from config.settings import Log
 MAX_LINE = 16_000
 """Characters of one message; longer ones are cut, since a log collector would cut them somewhere worse."""
 
-_TALKATIVE = ("alembic", "casbin")
-"""Libraries whose ordinary progress would bury ours; their warnings are told."""
+_TALKATIVE = ("alembic", "casbin", "aiosqlite")
+"""Libraries whose ordinary progress would bury ours, with the values of every statement; their warnings are told."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 

@@ -19,7 +19,13 @@ _FLOW_VALUE = re.compile(
     r"""\s*(?P<reference>(["']?)\$\{\w+\}\2)(?=\s*[,}\]])|\s*("([^"\\]|\\.)*"?|'[^']*'?|\{[^}]*|\[[^\]]*|[^,}\]]*)"""
 )
 _PRIVATE_KEY = re.compile("PRIVATE KEY-----.*")
-_URL_PASSWORD = re.compile(r"""(://[^\s:/@"']{0,200}:)([^\s/"']{1,200})(?=@)""")
+# Up to the last `@` before a space: passwords have any characters. A port with a path behind it is none.
+_URL_PASSWORD = re.compile(r"""(://[^\s:/@"']{0,200}:)(?!\d{1,5}[/?#])(\S{1,200})(?=@)""")
+_QUERY_SECRET = re.compile(r"""([?&][\w-]{0,40}(?:secret|token|password|passwd|key)=)([^\s&]{1,200})""", re.IGNORECASE)
+# Where it cannot be told which `@` ends the password of a database, or there is none, what follows it is hidden too.
+_DATABASE = re.compile(
+    r"""(postgres[\w+]{0,20}://[^\s:/@"']{0,200}:)(?!\d{1,5}(?:[/?"']|\s|$))([^\s@]{1,200}(?:@\S*@\S*|(?!@)))"""
+)
 
 
 def is_secret(key: str) -> bool:
@@ -31,8 +37,10 @@ def is_secret(key: str) -> bool:
 
 
 def mask_urls(text: str) -> str:
-    """The text without the passwords of the URLs in it."""
-    return _URL_PASSWORD.sub(lambda match: match[1] + _stars(match[2]), text)
+    """The text without the passwords of the URLs in it, and without the secrets of their queries."""
+    for pattern in (_DATABASE, _URL_PASSWORD, _QUERY_SECRET):
+        text = pattern.sub(lambda match: match[1] + _stars(match[2]), text)
+    return text
 
 
 def masked_lines(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -48,8 +49,16 @@ class Subscriptions(Settings):
 
 
 def _database(url: str) -> str:
+    """The text as it is. What a password does to a URL that holds it as it is, nobody else tells without telling it."""
     if not url.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")) or url.endswith("://"):
         raise ValueError("expected sqlite+aiosqlite:///FILE or postgresql+asyncpg://USER:PASSWORD@HOST/NAME")
+    try:
+        parts = urlsplit(url)
+        readable = parts.netloc.count("@") < 2 and (parts.port or True)
+    except ValueError:
+        readable = False
+    if not readable:
+        raise ValueError("this is no URL; write characters such as @ : / ? # in a password as %40 %3A %2F %3F %23")
     return url
 
 

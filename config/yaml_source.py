@@ -26,6 +26,9 @@ MAX_BYTES = 4 * 2**20
 MAX_NODES = 200_000
 """Of one document after its aliases are followed."""
 
+MIN_SECRET = 8
+"""Characters of a value from the environment that findings tell by its name; a port or a word is told as it is."""
+
 MAX_LINE = 400
 """Characters of a line that is shown with a finding; a longer one would hide it, with its caret far away."""
 
@@ -41,6 +44,8 @@ _DECIMAL = re.compile(r"[-+]?([0-9]{1,30}\.[0-9]{0,30}|\.[0-9]{1,30})([eE][-+][0
 _BOOLEANS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 _NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
+_PLAIN_KINDS = frozenset({"str", "timestamp", "null", "bool", "int", "float", "value"})
+"""What YAML takes a text without a tag for."""
 
 
 @dataclass
@@ -61,6 +66,8 @@ class YamlSource:
     """Mappings with a key that could not be read: any key that they lack may be said there."""
     text: str = field(default="", repr=False)
     """As it was read, with the secrets."""
+    names: dict[str, str] = field(default_factory=dict, repr=False)
+    """The references that values from the environment came from. Any of them may be a secret."""
 
     def finding(self, path: PathKey, code: str, message: str, at_key: bool = False, offset: int = 0) -> Finding:
         """A finding at `path`, or at the nearest enclosing value that has a position; `offset` characters into it."""
@@ -79,8 +86,14 @@ class YamlSource:
         return inside if offset and first not in "|>" and inside <= len(written) + 1 else column
 
     def _finding_at(self, position: tuple[int, int], code: str, message: str) -> Finding:
-        line = self.line(position[0])
+        line, message = self.line(position[0]), self.named(message)
         return Finding(self.file, *position, code, message, line if len(line) <= MAX_LINE else "")
+
+    def named(self, text: str) -> str:
+        """A text with the references in the place of what they stand for, the longest first."""
+        for value in sorted(self.names, key=len, reverse=True):
+            text = text.replace(value, self.names[value])
+        return text
 
     def line(self, number: int) -> str:
         """A line of the file, counted from 1, as it may be shown; empty beyond its end."""
@@ -207,6 +220,8 @@ class _Builder:
                 self._found(key_node, "key", "a key is a plain text; lists, mappings and << have no meaning here")
                 self._source.open.add(path)
                 continue
+            if key_node.tag.removeprefix(_TAG) not in _PLAIN_KINDS:
+                self._found(key_node, "tag", "tags have no meaning here; leave it out")
             key = key_node.value.replace("\ue000", "{").replace("\ue001", "}")
             if _NOT_TEXT.search(key):
                 self._found(key_node, "key", "the key has a character that no text can have")
@@ -233,7 +248,7 @@ class _Builder:
             return int(text)
         if kind == "float" and _DECIMAL.fullmatch(text):
             return Decimal(text)
-        if kind not in ("null", "bool", "int", "float", "value"):
+        if kind not in _PLAIN_KINDS:
             self._found(node, "tag", "tags have no meaning here; leave it out")
             return text
         shown = "this" if any(is_secret(str(part)) for part in path) or len(text) > 40 else text
@@ -253,10 +268,12 @@ class _Builder:
             self._found(node, "bad-reference", message)
 
         def value(match: re.Match[str]) -> str:
-            found = environment.get(match[1], match[2])
-            if found is None:
+            found = environment.get(match[1])
+            if found is not None and len(found) >= MIN_SECRET:
+                self._source.names |= dict.fromkeys((found, repr(found)[1:-1]), f"${{{match[1]}}}")
+            if found is None and match[2] is None:
                 self._found(node, "missing-variable", f"the environment variable {match[1]} is not set")
-            return found or ""
+            return (match[2] if found is None else found) or ""
 
         return _GUARDED_REFERENCE.sub(value, text)
 

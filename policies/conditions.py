@@ -93,16 +93,19 @@ class When:
 
 def parse(text: str, units: frozenset[str] | None) -> When:
     """The condition of a text. `units` are the names that routes read; None takes any. Raises BadCondition."""
+    line = text.replace("\n", " ")
+    before = len(line) - len(line.lstrip(" "))
+    line = line.strip(" ")
     try:
         with warnings.catch_warnings():
             # Python warns of comparisons such as `1 is 2`; they are refused below, in our words.
             warnings.simplefilter("ignore")
-            tree = ast.parse(text.replace("\n", " ").strip(" "), mode="eval").body
+            tree = ast.parse(line, mode="eval").body
     except SyntaxError as error:
-        raise BadCondition(f"cannot be read: {error.msg}", max((error.offset or 1) - 1, 0)) from None
+        raise BadCondition(f"cannot be read: {error.msg}", before + max((error.offset or 1) - 1, 0)) from None
     except (ValueError, RecursionError, MemoryError):
         raise BadCondition("cannot be read", 0) from None
-    reader = _Reader(text, units)
+    reader = _Reader(line, before, units)
     holds = reader.truth(tree, 0)
     if not reader.names:
         raise BadCondition("the condition asks about nothing; leave `when` out for always", 0)
@@ -112,16 +115,18 @@ def parse(text: str, units: frozenset[str] | None) -> When:
 class _Reader:
     """Turns the parser's tree into functions, and refuses everything that is not a condition."""
 
-    def __init__(self, text: str, units: frozenset[str] | None) -> None:
-        self._text = text
+    def __init__(self, line: str, before: int, units: frozenset[str] | None) -> None:
+        """`line` is what the parser has read, `before` the characters of the text that it has not."""
+        self._line = line
+        self._before = before
         self._units = units
         self.names: set[str] = set()
         self.texts: set[str] = set()
 
     def _refuse(self, node: ast.AST, message: str, found: str = "", names: tuple[str, ...] = ()) -> NoReturn:
         # The parser counts in bytes of UTF-8.
-        before = self._text.strip(" ").encode()[: getattr(node, "col_offset", 0)]
-        raise BadCondition(message, len(before.decode("utf-8", "ignore")), found, names)
+        before = self._line.encode()[: getattr(node, "col_offset", 0)]
+        raise BadCondition(message, self._before + len(before.decode("utf-8", "ignore")), found, names)
 
     def truth(self, node: ast.expr, depth: int) -> Hold:
         """A node that has to be true or false."""
@@ -217,7 +222,7 @@ class _Reader:
             return TEXT, constantly(known(value))
         if isinstance(value, int | float):
             # As it is written: a float would have lost digits.
-            written = ast.get_source_segment(self._text, node) or str(value)
+            written = ast.get_source_segment(self._line, node) or str(value)
             try:
                 number = Decimal(written)
             except InvalidOperation:

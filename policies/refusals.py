@@ -79,6 +79,10 @@ def invalid_request(error: str, name: str | None = None, hint: str | None = None
     return Refusal(Reason.INVALID_REQUEST, error, hint, {"field": name} if name else {})
 
 
+def expectation_failed() -> Refusal:
+    return Refusal(Reason.EXPECTATION_FAILED, "Only the expectation 100-continue is understood")
+
+
 def unauthorized(detail: str, hint: str | None = None) -> Refusal:
     """`detail` is one of the origin's endings: No token provided, Invalid token, User not found."""
     return Refusal(Reason.UNAUTHORIZED, f"Unauthorized - {detail}", hint)

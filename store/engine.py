@@ -48,6 +48,11 @@ IDLE_S = 1.0
 """After this long without use a connection to a server is tried before it is trusted: a firewall may have cut it."""
 
 
+def shown(url: sa.URL) -> str:
+    """The address of a database without what may be secret in it."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 class StoreUnavailable(Exception):
     """The database cannot answer. Requests are refused with 503; nothing was forwarded or charged."""
 
@@ -71,8 +76,8 @@ class Database:
 
     @property
     def url(self) -> str:
-        """For people: without the password."""
-        return self._reader.url.render_as_string(hide_password=True)
+        """For people: without the password, and without a query, in which it may stand as well."""
+        return shown(self._reader.url)
 
     def now(self, connection: Connection) -> datetime:
         """The moment that decides windows: the database's where nodes share one, so that skewed nodes agree."""
@@ -121,7 +126,9 @@ class SqliteWriter:
 
     def __init__(self, url: str) -> None:
         parsed = sa.make_url(url).set(drivername="sqlite")
-        self._engine = sa.create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
+        self._engine = sa.create_engine(
+            parsed, poolclass=StaticPool, connect_args={"check_same_thread": False}, hide_parameters=True
+        )
         prepare_sqlite(self._engine, begin=IMMEDIATE)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite writer")
         self._checkpoints = Checkpoints(str(parsed.database))
@@ -194,13 +201,13 @@ def _postgres_engine(url: str, connections: int, **settings: str) -> AsyncEngine
     # PostgreSQL would wait for a lock for ever.
     settings |= {"lock_timeout": str(BUSY_TIMEOUT_MS)}
     size = {"pool_size": connections, "max_overflow": 0, "pool_timeout": 5}
-    engine = create_async_engine(url, **size, connect_args={"server_settings": settings})
+    engine = create_async_engine(url, **size, connect_args={"server_settings": settings}, hide_parameters=True)
     _ping_after_idling(engine.sync_engine)
     return engine
 
 
 def _sqlite_reader(url: str) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=8, max_overflow=0, pool_timeout=5)
+    engine = create_async_engine(url, pool_size=8, max_overflow=0, pool_timeout=5, hide_parameters=True)
     prepare_sqlite(engine.sync_engine, begin="BEGIN")
     return engine
 

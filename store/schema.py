@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from store.engine import IMMEDIATE, StoreUnavailable, prepare_sqlite
+from store.engine import IMMEDIATE, StoreUnavailable, prepare_sqlite, shown
 
 
 class SchemaOutdated(Exception):
@@ -60,17 +60,17 @@ async def migrate(url: str) -> tuple[str | None, str | None]:
     try:
         if parsed.get_backend_name() == "sqlite":
             return await asyncio.to_thread(_upgrade_sqlite, parsed)
-        engine = create_async_engine(parsed, poolclass=NullPool)
+        engine = create_async_engine(parsed, poolclass=NullPool, hide_parameters=True)
         async with engine.connect() as connection:
             return await connection.run_sync(_upgrade)
     except (DBAPIError, OSError) as error:
         origin = getattr(error, "orig", None) or error
-        raise StoreUnavailable(f"{parsed.render_as_string()}: {str(origin).splitlines()[0]}") from error
+        raise StoreUnavailable(f"{shown(parsed)}: {str(origin).splitlines()[0]}") from error
 
 
 def _upgrade_sqlite(url: sa.URL) -> tuple[str | None, str | None]:
     """In one thread: the asyncio driver leaves a thread of its own behind when a file cannot be opened."""
-    engine = sa.create_engine(url.set(drivername="sqlite"), poolclass=NullPool)
+    engine = sa.create_engine(url.set(drivername="sqlite"), poolclass=NullPool, hide_parameters=True)
     # A table that is remade is dropped meanwhile; what refers to it is looked at before the commit.
     prepare_sqlite(engine, begin=IMMEDIATE, foreign_keys=False)
     with engine.connect() as connection:

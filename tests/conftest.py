@@ -1,12 +1,12 @@
-"""Databases for tests: a test that takes `database_url` runs on SQLite and on a real PostgreSQL server. And how random
-examples are chosen.
+"""Databases for tests: a test that takes `database_url` runs on SQLite and on a real PostgreSQL server. How random
+examples are chosen. And a search of everything that a test makes Farebox write, for secrets.
 """
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from store.schema import migrate
+from tests import canaries
 from tests.emptying import EMPTYING
 from tests.postgres import PostgresServer
 
@@ -24,6 +25,17 @@ _numbers = count()
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("random", deadline=None, print_blob=True)
 settings.load_profile("same")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test fails when a canary stands in its log or its output; so do those of processes that it has started."""
+    report = yield
+    # Those of the phases before are in the report as well, and have been searched.
+    sections = [(name, content) for name, content in report.sections if name.endswith(report.when or "")]
+    if report.passed and (told := canaries.told_in(sections)):
+        report.outcome, report.longrepr = "failed", told
+    return report
 
 
 @pytest.fixture(scope="session")

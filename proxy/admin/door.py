@@ -124,7 +124,7 @@ def _misdirected(settings: Admin, request: web.Request) -> Refusal | None:
         name = _name(host)
         if name != "localhost" and name not in settings.hosts and not _is_address(name):
             hint = "Use an address or localhost, or list the name in admin.hosts."
-            return Refusal(Reason.FORBIDDEN, f"This listener is not known as {name[:100]!r}", hint)
+            return Refusal(Reason.FORBIDDEN, "This listener is not known by this name", hint)
     if says_elsewhere(_shown(request), ()):
         hint = "The admin API is for programs, and for pages that it serves itself."
         return Refusal(Reason.FORBIDDEN, "The request comes from a page of another site", hint)

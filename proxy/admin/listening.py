@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from policies.refusals import Refusal, expectation_failed
 from proxy.errors import answer_to
 from proxy.listening import refusal_of_unread
 from proxy.services import Services
@@ -32,9 +33,17 @@ class AdminRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         # What it has made ready stays; the server itself is another.
         await super()._make_server()
-        handle: Any = self.app._handle
         make_request: Any = self.app._make_request
-        return _Server(self._services, handle, request_factory=make_request, **self._kwargs)
+        return _Server(self._services, self._serve, request_factory=make_request, **self._kwargs)
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        handle: Any = self.app._handle
+        try:
+            response: web.StreamResponse = await handle(request)
+        except web.HTTPExpectationFailed:
+            # It comes before the middlewares of the application, and would repeat the header.
+            return _told(self._services, expectation_failed())
+        return response
 
 
 class _Server(web.Server):
@@ -67,9 +76,13 @@ class _Handler(web.RequestHandler):
         """The answer to what is not a request. The connection is closed."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way already; another one cannot follow it")
-        request_id = id_text(self._services.store.ids.next())
-        answer = answer_to(refusal_of_unread(status, exc), request_id, self._services.now())
-        headers = {**dict(answer.headers), "X-Request-Id": request_id, "Server": "farebox"}
-        response = web.Response(status=answer.status, body=answer.body, headers=headers)
-        response.force_close()
-        return response
+        return _told(self._services, refusal_of_unread(status, exc))
+
+
+def _told(services: Services, refusal: Refusal) -> web.Response:
+    request_id = id_text(services.store.ids.next())
+    answer = answer_to(refusal, request_id, services.now())
+    headers = {**dict(answer.headers), "X-Request-Id": request_id, "Server": "farebox"}
+    response = web.Response(status=answer.status, body=answer.body, headers=headers)
+    response.force_close()
+    return response

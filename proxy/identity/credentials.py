@@ -29,6 +29,11 @@ MAX_TOKEN = 8192
 
 _SAFE = frozenset({"GET", "HEAD"})
 
+_SPACE = " \t"
+"""What may stand around a value and is no part of it (RFC 9110 §5.6.3). Python's `strip` would take more, such as the
+no-break space, and then another user would be judged than the one whom the backend sees.
+"""
+
 
 class Shown(NamedTuple):
     """What a request shows of its sender: the method, all headers, and the address of its connection's other end."""
@@ -75,8 +80,8 @@ class Credentials:
             return self._trusted.vouched(shown)
         if cookies:
             return self._from_cookie(shown, cookies[0])
-        scheme, _, text = authorization[0].strip().partition(" ") if authorization else ("bearer", "", api_key[0])
-        text = text.strip()
+        scheme, _, text = authorization[0].strip(_SPACE).partition(" ") if authorization else ("bearer", "", api_key[0])
+        text = text.strip(_SPACE)
         if scheme.lower() != "bearer" or not text:
             return unauthorized("No token provided", "Send the token as `Authorization: Bearer …`.")
         return _presented(Credential.API_KEY if text.startswith(PREFIX) else Credential.JWT, text)
@@ -125,7 +130,7 @@ class _Trusted:
         if len(spelled) > 1 or spelled[0][0] != self._name:
             # A client's own header in another spelling, which the proxy did not know to take away.
             return invalid_request("The user is named more than once, or in another spelling", self._name)
-        user = spelled[0][1].strip()
+        user = spelled[0][1].strip(_SPACE)
         # Proxies join repeated headers with a comma: then one of the names may be the client's.
         if not self._shares_secret(shown) or not user.isprintable() or not 0 < len(user) <= MAX_USER_ID or "," in user:
             return unauthorized("Invalid token", "The proxy in front does not vouch for this user.")
@@ -165,7 +170,7 @@ def _presented(kind: Credential, text: str) -> Presented | Refusal:
 def _cookies(headers: Sequence[str], name: str) -> list[str]:
     """All values of a cookie (RFC 6265 §5.4). A browser sends two of one name where another host could set one."""
     pairs = (pair.partition("=") for header in headers for pair in header.split(";"))
-    return [value.strip().strip('"') for key, equals, value in pairs if equals and key.strip() == name]
+    return [value.strip(_SPACE).strip('"') for key, equals, value in pairs if equals and key.strip(_SPACE) == name]
 
 
 def says_elsewhere(shown: Shown, origins: Sequence[str]) -> bool | None:

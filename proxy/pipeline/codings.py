@@ -24,7 +24,7 @@ class TooLong(Exception):
 
 def coding_of(values: Sequence[str]) -> str | None:
     """The one coding that `Content-Encoding` names, or None for a body that has none. Raises Unreadable."""
-    codings = [value.strip().lower() for value in values]
+    codings = [value.strip(" \t").lower() for value in values]
     if codings in ([], [""], ["identity"]):
         return None
     if len(codings) != 1 or codings[0] not in CODINGS:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import re
 from collections.abc import Sequence
@@ -108,15 +109,14 @@ class Watching:
 async def claim_key(asked: Asked, caller: Caller, services: Services) -> Keeper | Used | Refusal:
     """The right to act for the key of a request. Used, with an answer, is to be repeated."""
     incoming = asked.routed.incoming
-    keys = incoming.values("idempotency-key")
-    if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
-        hint = "Send one key of 1 to 255 visible characters, such as a UUID."
-        return invalid_request("The idempotency key cannot be used", "Idempotency-Key", hint)
+    key = key_of(incoming.values("idempotency-key"))
+    if isinstance(key, Refusal):
+        return key
     values, store = services.settings.values, services.store
     wanted = Claim(
         account_id=caller.account.account_id,
-        key=keys[0],
-        fingerprint=_fingerprint(asked, caller),
+        key=key,
+        fingerprint=fingerprint(asked, caller.user_id),
         request_id=incoming.id,
         lasts=values.idempotency.keep,
         patience=values.limits.request_deadline,
@@ -129,15 +129,24 @@ async def claim_key(asked: Asked, caller: Caller, services: Services) -> Keeper 
     return used if used.answer is not None else _refusal(used)
 
 
-def _fingerprint(asked: Asked, caller: Caller) -> str:
+def key_of(values: Sequence[str]) -> str | Refusal:
+    """The key that the headers of this name state."""
+    if len(values) != 1 or not _KEY.fullmatch(values[0]):
+        hint = "Send one key of 1 to 255 visible characters, such as a UUID."
+        return invalid_request("The idempotency key cannot be used", "Idempotency-Key", hint)
+    return values[0]
+
+
+def fingerprint(asked: Asked, user_id: str) -> str:
     """The same for requests of one user that ask for the same, by all that the backend decides by but its headers.
 
     Users of one account must not get each other's answers.
     """
     incoming = asked.routed.incoming
-    parts = [caller.user_id, incoming.method, incoming.target.raw, *incoming.values("content-type"), asked.model_key]
-    parts += [f"{name}={value}" for name, value in sorted(asked.units.items())]
-    return hashlib.sha256("\0".join(parts).encode() + b"\0\0" + asked.body.peeked).hexdigest()
+    units = sorted((name, str(value)) for name, value in asked.units.items())
+    parts = [user_id, incoming.method, incoming.target.raw, incoming.values("content-type"), asked.model_key, units]
+    # As JSON no two lists are one text.
+    return hashlib.sha256(json.dumps(parts).encode() + b"\0" + asked.body.peeked).hexdigest()
 
 
 def _refusal(used: Used) -> Refusal:

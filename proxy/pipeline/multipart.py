@@ -40,7 +40,7 @@ _PLAIN = re.compile(r"text/plain(?:[ \t]*;[ \t]*charset=\"?utf-?8\"?)?", re.IGNO
 
 def boundary_of(content_type: str) -> bytes | None:
     """The boundary that a content type names, if it is one of a form and can be read in one way only."""
-    match = _CONTENT_TYPE.fullmatch(content_type.strip())
+    match = _CONTENT_TYPE.fullmatch(content_type.strip(" \t"))
     return match[2].encode() if match is not None else None
 
 

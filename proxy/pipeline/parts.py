@@ -71,7 +71,7 @@ def media_type_of(parts: RequestParts, *expected: str) -> str:
         raise NotOneMeaning(invalid_request("Several content types were sent", "Content-Type"))
     written, _, parameters = content_types[0].partition(";") if content_types else ("", "", "")
     charsets = {charset.lower() for charset in _CHARSET.findall(parameters)}
-    media_type = written.strip().lower()
+    media_type = written.strip(" \t").lower()
     if media_type not in expected or charsets - {"utf-8", "utf8"}:
         hint = f"Send the body as {' or '.join(expected)} in UTF-8."
         raise NotOneMeaning(invalid_request("The content type does not fit this route", "Content-Type", hint))
@@ -100,13 +100,13 @@ def field_of(parts: RequestParts, kind: str, text: str, name: str) -> list[str]:
     Backends differ on what else is the same field: some also separate at `;`, some ignore case, and many make
     `model[]`, `model[0]` or ` model` a part of `model`. Such a request is refused.
     """
-    values = [value for key, value in _pairs(parts, kind, text) if key == name]
+    given = [pair for pair in _pairs(parts, kind, text) if pair[0] == name]
     lenient = _pairs(parts, f"lenient {kind}", text.replace(";", "&")) if ";" in text else _pairs(parts, kind, text)
-    alike = [key for key, _ in lenient if is_alike(key, name)]
-    if alike != [name] * len(values):
+    # Names and values: what stands behind a `;` may be another field, and is then missing in this one.
+    if [pair for pair in lenient if is_alike(pair[0], name)] != given:
         error = f"{name} is given in more than one way"
         raise NotOneMeaning(invalid_request(error, f"{kind} {name}", f"Give {name} once, spelled like this."))
-    return values
+    return [value for _, value in given]
 
 
 def fields_of(parts: RequestParts, kind: str, text: str) -> set[str]:

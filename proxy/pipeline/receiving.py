@@ -7,7 +7,7 @@ from datetime import datetime
 
 from aiohttp import HttpVersion11, web
 
-from policies.refusals import Reason, Refusal, invalid_request
+from policies.refusals import Reason, Refusal, expectation_failed, invalid_request
 from policies.terms import HoldId
 from proxy.chain import Chain
 from proxy.errors import METHODS
@@ -63,7 +63,7 @@ def _malformed(request: web.BaseRequest, headers: HeaderList, chain: Chain) -> R
     if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
         return invalid_request("A request names exactly one host", "Host")
     if expectations not in ([], ["100-continue"]):
-        return Refusal(Reason.EXPECTATION_FAILED, "Only the expectation 100-continue is understood")
+        return expectation_failed()
     if vias and chain.is_loop(vias):
         hint = "An upstream leads back to Farebox; correct its `url`."
         return Refusal(Reason.LOOP, "The request has passed here before", hint)

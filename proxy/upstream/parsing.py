@@ -179,14 +179,14 @@ class AnswerParser:
         self._reason = b""
 
     def on_body(self, data: bytes) -> None:
-        if self.complete:
-            # Of an answer to HEAD; llhttp does not know the request.
+        if self.complete or not self.headers_complete:
+            # Of an answer to HEAD, since llhttp does not know the request; or of an interim one (RFC 9110 §15.2).
             self._refuse("it sent a body that nobody asked for")
         self._dry = 0
         self.pieces.append(data)
 
     def on_chunk_header(self) -> None:
-        if self.complete:
+        if self.complete or not self.headers_complete:
             self._refuse("it sent a body that nobody asked for")
 
     def on_message_complete(self) -> None:

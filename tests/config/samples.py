@@ -9,8 +9,9 @@ import pytest
 
 from config.findings import InvalidDocument
 from config.settings import LoadedSettings, load_settings
+from tests import canaries
 
-SECRET = "the-signing-secret-0123456789-abcdef"
+SECRET = canaries.JWT_SECRET
 
 BASE = f"""\
 identity:

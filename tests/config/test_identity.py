@@ -8,8 +8,9 @@ import pytest
 
 from config.findings import InvalidDocument
 from config.settings import load_settings
+from tests import canaries
 
-SECRET = "a-secret-that-only-tests-know-of-32-bytes"
+SECRET = canaries.PROXY_SECRET
 
 
 def load(folder: Path, line: str) -> list[str]:

@@ -543,6 +543,47 @@ database: postgresql+asyncpg://farebox:database-hunter2@db/farebox
 {BASE.replace(SECRET, "jwt-hunter2-" + SECRET).replace('3000"}', '3000", headers: {X-Key: header-hunter2}}')}"""
 
 
+PASSWORD = "p/a:s@s?w#o'rd-hunter2"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+asyncpg://farebox:{}@db/farebox",
+        "postgresql+asyncpg://farebox:{}",
+        "postgres://farebox:{}@db/farebox",
+        "postgres://farebox@db/farebox?password={}",
+        "{}",
+    ],
+)
+def test_a_password_of_the_database_is_not_told(tmp_path: Path, url: str) -> None:
+    """Whatever it does to its URL, in the file or in the environment; and what to do is said."""
+    # Without a host, what stands behind an `@` could be one.
+    password = PASSWORD if "@db" in url else PASSWORD.replace("@", "")
+    whole = url.format(password)
+    for written, environment in (
+        (whole.replace("'", "''"), {}),
+        (url.format("${PASSWORD}"), {"PASSWORD": password}),
+        ("${DATABASE_URL}", {"DATABASE_URL": whole}),
+    ):
+        if url == "{}" and not environment:
+            # Nobody can know a bare word for a password.
+            continue
+        error = refused(tmp_path, f"database: '{written}'\n" + BASE, environment)
+        assert "hunter2" not in str(error) + repr(error.findings)
+        assert "expected sqlite" in str(error) or "%40" in str(error)
+
+
+def test_what_came_from_the_environment_is_told_by_its_name(tmp_path: Path) -> None:
+    """It may be a secret in a wrong place; short words, such as ports, may be told."""
+    error = refused(tmp_path, BASE.replace("upstream: lumiku", 'upstream: "${A}"'), {"A": "secret-hunter2"})
+    assert told(error) == ["9:15: unknown-upstream: unknown upstream '${A}'; known are lumiku"]
+    error = refused(tmp_path, BASE + 'listen: "${A}"\n', {"A": "secret-hunter2" * 9})
+    assert told(error)[0].startswith("12:9: invalid-value: found '${A}'; expected ")
+    error = refused(tmp_path, BASE + 'listen: "127.0.0.1:${A}"\n', {"A": "99999"})
+    assert "found '127.0.0.1:99999'" in str(error)
+
+
 def test_settings_can_be_printed(tmp_path: Path) -> None:
     """No representation, text or dump for people of the settings shows a secret."""
     loaded = load(tmp_path, HIDDEN)

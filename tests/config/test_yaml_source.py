@@ -109,6 +109,12 @@ def test_tags_are_errors(text: str) -> None:
     assert _only(f"a: {text}").code == "tag"
 
 
+@pytest.mark.parametrize("text", ["!python/name:os a: 1", "!- : 1", "{!x a: 1}", "? !!binary YQ==\n: 1"])
+def test_tags_of_keys_are_errors(text: str) -> None:
+    """As those of values."""
+    assert _only(text).code == "tag"
+
+
 # Keys.
 
 

@@ -16,6 +16,7 @@ from proxy.app import farebox, listen
 from proxy.demo import token
 from seeds.load import load_demo
 from store.opening import open_store
+from tests import canaries
 from tests.docs.pages import Terminal
 from tests.flows.house import EXAMPLES, SECRET, Backend, sample_backend
 
@@ -51,7 +52,7 @@ def demo(tmp_path: Path) -> Demo:
 
 
 def _settings(backend: Backend, folder: Path, changed: dict[str, object]) -> LoadedSettings:
-    environment = {"FAREBOX_ADMIN_TOKEN": "admin-" + SECRET, "JWT_SECRET": SECRET, "BACKEND_URL": backend.url}
+    environment = {"FAREBOX_ADMIN_TOKEN": canaries.ADMIN_TOKEN, "JWT_SECRET": SECRET, "BACKEND_URL": backend.url}
     settings = load_settings(EXAMPLES / "farebox.yaml", environment)
     database = f"sqlite+aiosqlite:///{folder}/farebox.db"
     return replace(settings, values=settings.values.model_copy(update={"database": database, **changed}))

@@ -16,7 +16,8 @@ from config.settings import LoadedSettings, load_settings
 from proxy.app import farebox, listen
 from seeds.load import load_demo
 from store.opening import open_store
-from tests.flows.house import EXAMPLES, SECRET, Backend, House, sample_backend
+from tests import canaries
+from tests.flows.house import EXAMPLES, SECRET, Backend, House, sample_backend, search_services
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ async def backend() -> AsyncIterator[Backend]:
 @pytest.fixture
 def settings(backend: Backend, tmp_path: Path) -> LoadedSettings:
     """The example's own settings, with a database of the test."""
-    environment = {"FAREBOX_ADMIN_TOKEN": "admin-" + SECRET, "JWT_SECRET": SECRET, "BACKEND_URL": backend.url}
+    environment = {"FAREBOX_ADMIN_TOKEN": canaries.ADMIN_TOKEN, "JWT_SECRET": SECRET, "BACKEND_URL": backend.url}
     loaded = load_settings(EXAMPLES / "farebox.yaml", environment)
     values = loaded.values.model_copy(
         update={
@@ -61,4 +62,8 @@ async def house(
     shutil.copyfile(seeded_database, tmp_path / "farebox.db")
     public, admin = listen(Address("127.0.0.1", 0)), listen(Address("127.0.0.1", 0))
     async with farebox(settings, public, admin) as running, aiohttp.ClientSession() as client:
-        yield House(f"http://{running.public}", f"http://{running.admin}", running.services, client, backend)
+        house = House(f"http://{running.public}", f"http://{running.admin}", running.services, client, backend)
+        yield house
+        async with client.get(house.admin_url + "/metrics") as page:
+            canaries.search("the page of metrics", await page.read())
+        await search_services(running.services)

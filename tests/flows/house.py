@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,18 +15,21 @@ import aiohttp
 import jwt
 from aiohttp import web
 from multidict import CIMultiDictProxy
+from sqlalchemy import Connection
 
 from proxy.services import Services
 from store import accounts, reports
+from store.engine import Database
+from tests import canaries
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SECRET = "a-secret-that-only-tests-know-of-32-bytes"
+SECRET = canaries.JWT_SECRET
 
 
 def token(user_id: str, **claims: object) -> str:
     """A token as the app behind Farebox hands out."""
     expires = datetime.now(UTC) + timedelta(hours=1)
-    return jwt.encode({"userId": user_id, "email": f"{user_id}@example.com", "exp": expires} | claims, SECRET)
+    return jwt.encode({"userId": user_id, "email": canaries.email(user_id), "exp": expires} | claims, SECRET)
 
 
 @dataclass
@@ -49,6 +52,8 @@ class House:
         headers = {**(self.headers(user) if user else {}), **options.pop("headers", {})}
         async with self.client.request(method, self.url + path, headers=headers, **options) as response:
             is_json = "json" in response.content_type
+            if b'"request_id"' in await response.read():
+                canaries.search("a refusal", str(response.headers), await response.read())
             return response.status, await (response.json() if is_json else response.text()), response.headers
 
     async def balance(self, user_id: str) -> int:
@@ -58,6 +63,23 @@ class House:
         assert user is not None, "the user exists"
         found = await database.read(reports.balance, user.account.account_id, self.services.now())
         return found.available
+
+
+async def search_services(services: Services) -> None:
+    """Nothing that a running Farebox remembers for people, or says of itself, has a secret in it."""
+    await search_rows(services.store.database)
+    canaries.search("a representation", repr(services), str(services), repr(services.settings), str(services.settings))
+    canaries.search("the settings", repr(services.settings.values), services.settings.values.model_dump_json())
+
+
+async def search_rows(database: Database) -> None:
+    """What is written down beside the ledger, for people to read."""
+    for table in ("decisions", "audit_entries", "audit_outcomes"):
+        canaries.search(f"the table {table}", *map(str, await database.read(_rows, table)))
+
+
+def _rows(connection: Connection, table: str) -> Sequence[Any]:
+    return connection.exec_driver_sql(f"SELECT * FROM {table}").all()
 
 
 class Backend:

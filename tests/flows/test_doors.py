@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.canaries import ADMIN_TOKEN
 from tests.flows.house import SECRET, House
 from tests.flows.raw import RawClient, request
 
-ADMIN = "admin-" + SECRET
+ADMIN = ADMIN_TOKEN
 BEARER = f"Authorization: Bearer {ADMIN}"
 ADMINS = (b'"operations"', b'"next"', b'"alive"', b'"ready"', b"farebox_requests_total", b'"policy_revision"')
 """What only answers of the admin listener have in them."""

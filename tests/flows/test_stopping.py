@@ -19,6 +19,7 @@ from config.clock import utc_now
 from store import accounts, reports
 from store.opening import Store, open_store
 from store.verify import verify
+from tests.canaries import BACKEND_KEY
 from tests.flows.house import SECRET, token
 from tests.flows.raw import EVENTS, OK, RawBackend, RawClient, Visit, chunk, event, request
 from tests.flows.wire.frames import ASKING, Closed, frame, granting, read_frame, stated, until_closed
@@ -94,7 +95,7 @@ async def test_what_runs_may_end(migrated_file: Path, tmp_path: Path, backend: R
         "--config",
         str(tmp_path / "farebox.yaml"),
     ]
-    environment = {**os.environ, "JWT_SECRET": SECRET, "BACKEND_URL": backend.url}
+    environment = {**os.environ, "JWT_SECRET": SECRET, "BACKEND_URL": backend.url, "BACKEND_KEY": BACKEND_KEY}
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, env=environment)
     try:
         async with asyncio.timeout(60):

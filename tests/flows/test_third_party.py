@@ -64,7 +64,7 @@ async def two(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         os.utime(folder / name, (10**9, 10**9))
     async with served(application(folder)) as port:
         text = SETTINGS.replace("${BACKEND_URL}", f"http://127.0.0.1:{port}")
-        text = text.replace(", headers: {X-Backend-Key: from-settings}", "")
+        text = text.replace(', headers: {X-Backend-Key: "${BACKEND_KEY}"}', "")
         async with AsyncExitStack() as stack:
             wires = {}
             for access, route in ACCESS.items():

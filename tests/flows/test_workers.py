@@ -15,10 +15,11 @@ from typing import Any
 
 import aiohttp
 
+from tests import canaries
 from tests.flows.house import EXAMPLES, SECRET
 from tests.flows.test_stopping import FAREBOX
 
-TOKEN = "admin-" + SECRET
+TOKEN = canaries.ADMIN_TOKEN
 WORKERS = 3
 OPEN = "version: 1\nrules: [{id: open, allow: use}]\n"
 CLOSED = OPEN.replace("]", ", {id: closed, deny: use, who: {tag: closed}}]")

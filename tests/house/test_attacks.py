@@ -17,8 +17,6 @@ IDS = {f"{letter}{number:02}" for letter, count in NUMBERS.items() for number in
 
 NOT_YET = {
     "A02": "cookies of browsers are tried; Farebox has no pages of its own yet",
-    "A03": "secrets in logs and answers are tried in places, not in a whole run",
-    "A05": "labels of metrics",
     "D02": "thousands of idle connections",
     "D03": "many tiny chunks",
     "D05": "some caches are tried",

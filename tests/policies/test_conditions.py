@@ -57,6 +57,10 @@ def refused(text: str) -> BadCondition:
         ("model.beta == False", False),
         ("not model.beta", False),
         ("units.seconds > 1\n  and units.seconds < 20", True),
+        ("units.seconds > 1\n  and units.seconds <= 12.5", True),
+        ("units.width > 1\n  and 12.4 < units.seconds and units.seconds - 0.1 == 12.4", True),
+        ("  15 > units.seconds", True),
+        ("\n15 > units.seconds", True),
     ],
 )
 def test_a_condition_means_what_it_says(text: str, expected: bool) -> None:
@@ -100,6 +104,9 @@ def test_what_a_request_leaves_out_is_unknown(text: str, expected: Truth) -> Non
         ("é == 'é'", "unknown name 'é'", 0),
         ("'é' == caller.user and units.sconds > 1", "unknown unit 'units.sconds'", 23),
         ("units.seconds > 1" + "0" * 30, "expected a number of at most twenty digits", 16),
+        ("  units.second > 3", "unknown unit 'units.second'", 2),
+        ("\n units.seconds > 1 and\n tme.hour < 3", "unknown name 'tme.hour'", 25),
+        ("  units.seconds > > 1", "cannot be read: invalid syntax", 18),
     ],
 )
 def test_a_mistake_is_told_where_it_is(text: str, message: str, offset: int) -> None:

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from tests import canaries
 from tests.flows.raw import OK, Message, Visit, answering, chunked, closing, request
 from tests.flows.wire.wire import Wire, order
 
@@ -62,14 +63,14 @@ async def test_nothing_is_invented_for_the_backend(wire: Wire) -> None:
     assert arrived.values(b"x-forwarded-proto") == [b"http"]
     assert arrived.values(b"x-forwarded-host") == [b"app.example.com"]
     assert re.fullmatch(rb"1\.1 farebox-[0-9a-f]{12}", arrived.values(b"via")[0])
-    assert arrived.values(b"x-backend-key") == [b"from-settings"]
+    assert arrived.values(b"x-backend-key") == [canaries.BACKEND_KEY.encode()]
     assert len(arrived.headers) == 7
 
 
 async def test_what_the_settings_set_replaces_what_a_client_sent(wire: Wire) -> None:
     """The backend's own key comes from the settings alone; a host may be that of the backend."""
     await wire.ask("GET /open/x", "x-backend-key: mine", "X-Backend-Key: too")
-    assert wire.backend.requests[0].values(b"X-Backend-Key") == [b"from-settings"]
+    assert wire.backend.requests[0].values(b"X-Backend-Key") == [canaries.BACKEND_KEY.encode()]
     await wire.ask("GET /quick/x?y", "Host: evil.example.com")
     arrived = wire.backend.requests[1]
     assert arrived.values(b"host") == [wire.backend.url.removeprefix("http://").encode()]

@@ -24,13 +24,14 @@ from proxy.services import Services
 from store import accounts, catalogue, reports
 from store.opening import open_store
 from store.verify import verify
-from tests.flows.house import SECRET, token
+from tests import canaries
+from tests.flows.house import SECRET, search_services, token
 from tests.flows.raw import PATIENCE_S, Message, RawBackend, RawClient, event, request
 
 SETTINGS = """
 identity: {jwt: [{name: app, algorithms: [HS256], secret: "${JWT_SECRET}", user: userId}]}
 upstreams:
-  raw: {url: "${BACKEND_URL}", response_timeout: 20s, idle_timeout: 20s, headers: {X-Backend-Key: from-settings}}
+  raw: {url: "${BACKEND_URL}", response_timeout: 20s, idle_timeout: 20s, headers: {X-Backend-Key: "${BACKEND_KEY}"}}
   quick: {url: "${BACKEND_URL}/base/", response_timeout: 800ms, idle_timeout: 800ms, host: upstream}
   down: {url: "http://127.0.0.1:9", connect_timeout: 500ms}
 limits: {peek: 64KiB, body_timeout: 1s, slowest: 1}
@@ -243,7 +244,12 @@ async def running_wire(
     shutil.copyfile(database, folder / "farebox.db")
     (folder / "farebox.yaml").write_text(text)
     own = "http://{}:{}".format(*public.getsockname())
-    environment = {"JWT_SECRET": SECRET, "BACKEND_URL": backend.url, "SELF_URL": own}
+    environment = {
+        "JWT_SECRET": SECRET,
+        "BACKEND_URL": backend.url,
+        "SELF_URL": own,
+        "BACKEND_KEY": canaries.BACKEND_KEY,
+    }
     settings = load_settings(folder / "farebox.yaml", environment)
     async with open_store(settings.database_url, utc_now) as store:
         await store.database.write(stock)
@@ -251,4 +257,5 @@ async def running_wire(
         wire = Wire(backend, running.services, running.clients, running.public, running.admin or NOWHERE)
         yield wire
         await wire.hang_up()
+        await search_services(running.services)
     await backend.stop()

@@ -22,10 +22,11 @@ from proxy.rulebooks import Rulebooks
 from proxy.services import Services
 from store import catalogue
 from store.opening import open_store
+from tests import canaries
 from tests.proxy.operations.desk import SETTINGS, Clock
 
-TOKEN = "a token that operators have"
-VERA, OTTO, OLGA = "what only Vera the viewer has", "what only Otto the operator has", "what only Olga the owner has"
+TOKEN = canaries.ADMIN_TOKEN
+VERA, OTTO, OLGA = (f"what only {name} has {canaries.MARK}" for name in ("Vera", "Otto", "Olga"))
 OPERATORS = f"""\
 admin:
   listen: 127.0.0.1:0

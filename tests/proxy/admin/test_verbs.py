@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from proxy.operations.table import OPERATIONS
-from tests.proxy.admin.conftest import Admin
+from tests.proxy.admin.conftest import TOKEN, Admin
 
 NO_AMOUNTS = [
     *("0", "-1", "0.0000001", "1e30", "1e400", "1E-9999999", "1e99999999999999999999", "9" * 400, "NaN", "Infinity"),
@@ -136,8 +136,6 @@ async def test_a_store_that_is_gone_answers_503(admin: Admin) -> None:
     """With when to try again, as everywhere; nothing of the reason leaves the log."""
     await admin.services.store.database.close()
     (admin.services.settings.folder / "farebox.db").write_bytes(b"no database any more")
-    async with admin.client.get(
-        "/admin/accounts/list", headers={"Authorization": "Bearer a token that operators have"}
-    ) as answer:
+    async with admin.client.get("/admin/accounts/list", headers={"Authorization": f"Bearer {TOKEN}"}) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
         assert (await answer.json())["code"] == "store_unavailable"

@@ -14,6 +14,7 @@ from policies.terms import Funding, ModelKey, OnDeadline
 from store.opening import open_store
 from store.users import ensure_user
 from store.verbs import Hold, Request, Reserve, Settle, Usage
+from tests import canaries
 from tests.proxy.cli.console import Console
 from tests.proxy.operations.desk import SETTINGS
 
@@ -40,7 +41,7 @@ def test_invalid_settings_are_told_one_by_one(bare: Console) -> None:
 
 def test_a_missing_variable_is_named(bare: Console) -> None:
     """A secret that comes from the environment and is not there."""
-    bare.config.write_text(bare.config.read_text().replace("a token that operators have", "${FAREBOX_TEST_ABSENT}"))
+    bare.config.write_text(bare.config.read_text().replace(canaries.ADMIN_TOKEN, "${FAREBOX_TEST_ABSENT}"))
     result = bare.run("check")
     assert result.exit_code == 1
     assert "missing-variable: the environment variable FAREBOX_TEST_ABSENT is not set" in result.stderr

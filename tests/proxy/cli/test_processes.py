@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from jobs.timetable import JOBS
+from tests import canaries
 from tests.proxy.cli.console import Console
 
 FAREBOX = [str(Path(sys.executable).with_name("farebox"))]
@@ -24,7 +25,7 @@ PATIENCE_S = 60
 
 def _run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FAREBOX")}
-    return subprocess.run(
+    ran = subprocess.run(
         [*FAREBOX, *arguments],
         capture_output=True,
         text=True,
@@ -33,6 +34,8 @@ def _run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
         timeout=PATIENCE_S,
         check=False,
     )
+    canaries.search("an output", ran.stdout, ran.stderr)
+    return ran
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def serving(bare: Console) -> Iterator[tuple[subprocess.Popen[str], dict[str, st
         yield process, json.loads(process.stdout.readline())
         if process.poll() is None:
             process.terminate()
-        process.communicate(timeout=PATIENCE_S)
+        canaries.search("an output", *process.communicate(timeout=PATIENCE_S))
 
 
 def test_the_settings_of_the_working_directory_are_the_default(console: Console) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tests import canaries
 from tests.proxy.cli.console import Console
 
-TOKEN, SECRET = "a token that operators have", "a secret of at least thirty-two bytes"
+TOKEN, SECRET = canaries.ADMIN_TOKEN, canaries.JWT_SECRET
 
 
 def test_a03_checking_shows_no_secret(console: Console) -> None:

@@ -130,6 +130,15 @@ def test_k03_nobody_else_names_users(peer: str | None) -> None:
     assert found.error == "Unauthorized - No token provided"
 
 
+@pytest.mark.parametrize("space", ["\xa0", "\u2003", "\x1f", "\u200b"])
+def test_k03_another_name_is_not_trimmed_to_this_one(space: str) -> None:
+    """What Python calls white space is a part of the name for the backend, which sees it as it came."""
+    assert isinstance(trusting().find(named(("x-user-id", f"ann{space}"))), Refusal)
+    found = presented([f"Bearer fbx_abc{space}"], [])
+    assert isinstance(found, Presented)
+    assert found.text == f"fbx_abc{space}"
+
+
 @pytest.mark.parametrize(
     "shown",
     [

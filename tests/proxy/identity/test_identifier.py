@@ -23,8 +23,9 @@ from proxy.identity.jwt import Fixed, Issuer
 from proxy.identity.keys import static_keys
 from store import accounts, api_keys, reports
 from store.opening import Store, open_store
+from tests import canaries
 
-SECRET = "a-secret-that-only-tests-know-of-32-bytes"
+SECRET = canaries.JWT_SECRET
 PEER = "192.0.2.1"
 
 

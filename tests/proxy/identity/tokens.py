@@ -17,8 +17,9 @@ from config.identity import Jwt
 from policies.refusals import Refusal
 from proxy.identity.jwt import Claims, Fixed, Issuer
 from proxy.identity.keys import static_keys
+from tests import canaries
 
-SECRET = "a-secret-that-only-tests-know-of-32-bytes"
+SECRET = canaries.JWT_SECRET
 ALGORITHMS = ("HS256", "RS256", "PS256", "ES256", "EdDSA")
 LIBRARY = get_default_algorithms()
 

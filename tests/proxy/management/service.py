@@ -39,8 +39,9 @@ from store.accounts import User
 from store.opening import open_store
 from store.users import ensure_user
 from store.verbs import Hold, LacksCredits, LacksQuota, Refused, Request, Reserve, Settle, Usage
+from tests import canaries
 
-SECRET = "a secret of at least thirty-two bytes"
+SECRET = canaries.JWT_SECRET
 MICRO = 1_000_000
 NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 

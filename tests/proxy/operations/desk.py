@@ -23,15 +23,16 @@ from store.accounts import find_user
 from store.ids import id_text
 from store.opening import open_store
 from store.verbs import Hold, Request, Reserve, Settle, Usage
+from tests import canaries
 
 SETTINGS = """
-admin: {listen: "127.0.0.1:0", token: "a token that operators have"}
+admin: {listen: "127.0.0.1:0", token: "TOKEN"}
 listen: 127.0.0.1:0
 database: %s
-identity: {jwt: [{name: app, algorithms: [HS256], secret: "a secret of at least thirty-two bytes"}]}
+identity: {jwt: [{name: app, algorithms: [HS256], secret: "SECRET"}]}
 upstreams: {backend: {url: "http://127.0.0.1:1"}}
 routes: [{id: site, match: GET /**, upstream: backend, access: open}]
-"""
+""".replace("TOKEN", canaries.ADMIN_TOKEN).replace("SECRET", canaries.JWT_SECRET)
 
 NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 MICRO = 1_000_000

@@ -166,6 +166,8 @@ def test_a_body_without_a_content_type_is_refused() -> None:
         "application/json; charset=utf-8; charset=utf-7",
         "application/json; charset='utf-16'",
         "application/json; CHARSET = latin-1",
+        "application/json\xa0",
+        "\u2003application/json",
     ],
 )
 def test_another_content_type_is_refused(content_type: str) -> None:
@@ -195,6 +197,8 @@ def test_a_form_is_read_only_from_a_form() -> None:
         "model=a&model=b",
         "model=a&model=a",
         "model=a&%6dodel=b",
+        "model=a;x=1",
+        "model=;a",
         "model=a&Model=b",
         "model=a&model[]=b",
         "model=a&model%5B0%5D=b",

@@ -146,6 +146,13 @@ ODD = {
     "100 first": Odd(b"HTTP/1.1 100 Continue\r\n\r\n" + OK + LENGTH + b"\r\nok", reused=True),
     "103 first": Odd(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK + LENGTH + b"\r\nok", reused=True),
     "many first": Odd(b"HTTP/1.1 102 Processing\r\n\r\n" * 20 + OK + LENGTH + b"\r\nok", reused=True),
+    "chunks of an interim answer": Odd(
+        b"HTTP/1.1 103 Hints\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n" + OK + LENGTH + b"\r\nok",
+        BROKEN,
+    ),
+    "an interim answer to the end": Odd(
+        b"HTTP/1.1 199 X\r\nTransfer-Encoding: x\r\n\r\n" + OK + LENGTH + b"\r\nok", BROKEN
+    ),
     "endless interim answers": Odd(
         b"HTTP/1.1 102 Processing\r\nX: a\r\n\r\n" * 3000 + OK + LENGTH + b"\r\nok",
         BROKEN,
