@@ -26,6 +26,9 @@ from proxy.identity.credentials import Shown, is_in
 MAX_HOPS = 20
 """Proxies in a row that are believed; a longer chain is one that a client has made up of their addresses."""
 
+LOOKED_AT = MAX_HOPS + 1
+"""Hops from the right that can make a difference."""
+
 REMEMBERED = 4096
 """Peers that are remembered with what they are: more than there are clients at a time."""
 
@@ -166,6 +169,8 @@ def canonical(text: str) -> str | None:
 def _x_forwarded(shown: Shown) -> list[Hop]:
     """What proxies have appended, by hop. Most of them set scheme and host anew instead, which then counts for all."""
     addresses, schemes, hosts = (_listed(shown, f"x-forwarded-{name}") for name in ("for", "proto", "host"))
+    # The rest of a long chain is of no use, and a head has room for thirty thousand of them.
+    addresses = addresses[-LOOKED_AT:]
     return [
         Hop(canonical(address), _scheme(_beside(schemes, at)), _host(_beside(hosts, at)))
         for at, address in zip(range(-len(addresses), 0), addresses, strict=True)
@@ -184,14 +189,16 @@ def _beside(values: list[str], at: int) -> str | None:
 def _forwarded(shown: Shown) -> list[Hop]:
     """The elements of `Forwarded`, by hop. Of one that is malformed nothing is known, nor of what stands left of it."""
     hops: list[Hop] = []
-    for value in shown.values("forwarded"):
-        for element in _elements(value):
-            if element is None:
-                hops = [Hop(None)]
-                continue
-            hops.append(
-                Hop(canonical(element.get("for", "")), _scheme(element.get("proto")), _host(element.get("host")))
-            )
+    for value in reversed(shown.values("forwarded")):
+        elements = _elements(value)
+        hops[:0] = [
+            Hop(None)
+            if element is None
+            else Hop(canonical(element.get("for", "")), _scheme(element.get("proto")), _host(element.get("host")))
+            for element in elements[-LOOKED_AT:]
+        ]
+        if None in elements or len(hops) >= LOOKED_AT:
+            break
     return hops
 
 

@@ -11,7 +11,7 @@ when a route first asks for it: the library takes a tenth of a second and some 1
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +21,7 @@ from proxy.pipeline.parts import NotOneMeaning, RequestParts, field_of, fields_o
 from proxy.strict_json import Unreadable
 
 if TYPE_CHECKING:
-    from proxy.pipeline.graphql_document import Call
+    from proxy.pipeline.graphql_document import Call, Operation
 
 MAX_BATCH = 50
 """Requests in one array: clients gather what a page asks for within some milliseconds."""
@@ -51,7 +51,7 @@ def load_library() -> None:
 def calls_in(parts: RequestParts) -> list[Call]:
     """All calls of a request, in their order: at least one. Raises Unreadable or NotOneMeaning."""
     if "graphql" not in parts.parsed:
-        calls = [call for asked in _requests(parts) for call in _calls(asked)]
+        calls = _calls(_requests(parts))
         if not calls:
             hint = "Introspection alone is not served on this route."
             raise NotOneMeaning(invalid_request("The GraphQL request calls nothing that has a price", "query", hint))
@@ -60,8 +60,24 @@ def calls_in(parts: RequestParts) -> list[Call]:
     return found
 
 
-def _calls(asked: _Asked) -> list[Call]:
-    from proxy.pipeline.graphql_document import calls_of, operation_of
+def _calls(requests: Iterable[_Asked]) -> list[Call]:
+    from proxy.pipeline.graphql_document import MAX_SELECTIONS, MAX_TOGETHER, calls_of
+
+    calls: list[Call] = []
+    tokens = 0
+    for asked in requests:
+        operation = _operation(asked)
+        tokens += operation.tokens
+        calls += calls_of(operation, _object(asked.variables, "variables"))
+        if tokens > MAX_TOGETHER or len(calls) > MAX_SELECTIONS:
+            raise Unreadable(
+                f"GraphQL requests have more than {MAX_TOGETHER} tokens or {MAX_SELECTIONS} calls together"
+            )
+    return calls
+
+
+def _operation(asked: _Asked) -> Operation:
+    from proxy.pipeline.graphql_document import operation_of
 
     if not isinstance(asked.text, str) or not asked.text:
         hint = "Send the text of the query: what a hash or a name stands for is not known here."
@@ -72,7 +88,7 @@ def _calls(asked: _Asked) -> list[Call]:
     operation = operation_of(asked.text, asked.name)
     if asked.only_reads and not operation.is_query:
         raise Unreadable("only a query can be sent with GET")
-    return calls_of(operation, _object(asked.variables, "variables"))
+    return operation
 
 
 def _check_hash(asked: _Asked) -> None:

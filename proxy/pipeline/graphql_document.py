@@ -10,22 +10,22 @@ known here: whether an argument exists and what it may be is for the backend to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from graphql.error import GraphQLSyntaxError
 from graphql.language import (
     ArgumentNode,
-    DirectiveNode,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
     InlineFragmentNode,
     OperationDefinitionNode,
     OperationType,
+    SelectionNode,
     SelectionSetNode,
     ast,
     parse,
@@ -40,8 +40,15 @@ MAX_TEXT = 64 * 2**10
 MAX_TOKENS = 2000
 """Tokens of a document: ten milliseconds of the parser, which holds everybody up."""
 
+MAX_TOGETHER = 10_000
+"""Tokens of all documents of a batch. Clients that gather their requests send few, or the same short one often."""
+
+MAX_CONDITIONS = 20
+"""Around one selection, with those of all fragments around it."""
+
 MAX_SELECTIONS = 500
-"""Selections that are looked at for one operation, with those of its fragments: fragments of fragments multiply."""
+"""Selections that are looked at for one operation, with those of its fragments: fragments of fragments multiply. And
+calls of one request."""
 
 REMEMBERED = 256
 """Operations: clients send few texts, each with ever new variables."""
@@ -67,6 +74,8 @@ class _Variable:
 _Condition = tuple[bool, Any]
 """A value, and what it has to be."""
 
+_Read = TypeVar("_Read")
+
 
 @dataclass(frozen=True, slots=True)
 class _Selected:
@@ -79,11 +88,14 @@ class _Selected:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of a document. `variables` are those that it declares, with their defaults."""
+    """One operation of a document. `variables` are those that it declares, with their defaults. `tokens` are those of
+    the document.
+    """
 
     is_query: bool
     selected: Sequence[_Selected]
     variables: Mapping[str, Any]
+    tokens: int
 
 
 def operation_of(text: str, name: str | None) -> Operation:
@@ -98,7 +110,7 @@ def calls_of(operation: Operation, given: Mapping[str, Any]) -> list[Call]:
     calls: dict[str, Call] = {}
     for selected in operation.selected:
         holds = [wanted is _switch(_resolved(value, operation, given)) for wanted, value in selected.conditions]
-        if all(holds):
+        if all(holds) and selected.key not in calls:
             field, arguments = selected.call
             calls[selected.key] = Call(field, _resolved(arguments, operation, given))
     return [call for call in calls.values() if not call.field.startswith("__")]
@@ -140,7 +152,7 @@ def _operation(text: str, name: str | None) -> Operation:
             _add(fragments, definition.name.value, definition)
         else:
             raise Unreadable("the GraphQL document defines something that cannot be executed")
-    return _compiled(_chosen(operations, name), fragments)
+    return _compiled(_chosen(operations, name), fragments, document.token_count)
 
 
 _remembered = lru_cache(REMEMBERED)(_operation)
@@ -162,7 +174,9 @@ def _chosen(operations: Mapping[str | None, OperationDefinitionNode], name: str 
     return operations[name]
 
 
-def _compiled(operation: OperationDefinitionNode, fragments: Mapping[str, FragmentDefinitionNode]) -> Operation:
+def _compiled(
+    operation: OperationDefinitionNode, fragments: Mapping[str, FragmentDefinitionNode], tokens: int
+) -> Operation:
     if operation.operation is OperationType.SUBSCRIPTION:
         raise Unreadable("a subscription is no request with one price")
     variables: dict[str, Any] = {}
@@ -171,49 +185,71 @@ def _compiled(operation: OperationDefinitionNode, fragments: Mapping[str, Fragme
         _set(variables, definition.variable.name.value, default)
     selected: list[_Selected] = []
     known: dict[str, Call] = {}
-    for one in _selections(operation.selection_set, fragments, (), ()):
+
+    def call_of(node: FieldNode) -> tuple[str, Call]:
+        key, call = (node.alias or node.name).value, Call(node.name.value, _arguments(node.arguments))
         # Fields that do not merge are rejected whatever their conditions are (GraphQL §5.3.2).
-        if known.setdefault(one.key, one.call) != one.call:
-            raise Unreadable(f"{one.key} is selected twice, with different fields or arguments")
-        selected.append(one)
+        if known.setdefault(key, call) != call:
+            raise Unreadable(f"{key} is selected twice, with different fields or arguments")
+        return key, known[key]
+
+    call_once, conditions_once = _once(call_of), _once(_conditions)
+    for node, conditions in _selections(operation.selection_set, fragments, conditions_once, (), ()):
+        selected.append(_Selected(*call_once(node), conditions))
         if len(selected) > MAX_SELECTIONS:
             raise Unreadable(f"the GraphQL operation selects more than {MAX_SELECTIONS} fields at its root")
-    return Operation(operation.operation is OperationType.QUERY, tuple(selected), variables)
+    return Operation(operation.operation is OperationType.QUERY, tuple(selected), variables, tokens)
 
 
 def _selections(
     selections: SelectionSetNode,
     fragments: Mapping[str, FragmentDefinitionNode],
+    conditions_of: Callable[[SelectionNode], tuple[_Condition, ...]],
     conditions: tuple[_Condition, ...],
     within: tuple[str, ...],
-) -> Iterator[_Selected]:
+) -> Iterator[tuple[FieldNode, tuple[_Condition, ...]]]:
     """The fields of a selection set, with those of the fragments in it; `within` are the fragments around it."""
     for selection in selections.selections:
-        all_of = conditions + tuple(_conditions(selection.directives))
+        all_of = conditions + conditions_of(selection)
+        if len(all_of) > MAX_CONDITIONS:
+            raise Unreadable(f"the GraphQL document has more than {MAX_CONDITIONS} conditions around one field")
         if isinstance(selection, FieldNode):
-            field = selection.name.value
-            key = selection.alias.value if selection.alias else field
-            yield _Selected(key, Call(field, _arguments(selection.arguments)), all_of)
+            yield selection, all_of
         elif isinstance(selection, InlineFragmentNode):
-            yield from _selections(selection.selection_set, fragments, all_of, within)
+            yield from _selections(selection.selection_set, fragments, conditions_of, all_of, within)
         elif isinstance(selection, FragmentSpreadNode):
             name = selection.name.value
             if name not in fragments or name in within:
                 raise Unreadable(f"the fragment {name} is not defined, or is a part of itself")
-            yield from _selections(fragments[name].selection_set, fragments, all_of, (*within, name))
+            yield from _selections(fragments[name].selection_set, fragments, conditions_of, all_of, (*within, name))
 
 
-def _conditions(directives: Sequence[DirectiveNode] | None) -> Iterator[_Condition]:
-    seen: set[str] = set()
-    for directive in directives or ():
+def _once(read: Callable[[Any], _Read]) -> Callable[[Any], _Read]:
+    """`read` of each node once: by fragments of fragments a long list of arguments is met hundreds of times.
+
+    By identity, since to compare nodes takes as long as to read them; the document keeps all of them alive.
+    """
+    found: dict[int, _Read] = {}
+
+    def once(node: Any) -> _Read:
+        if id(node) not in found:
+            found[id(node)] = read(node)
+        return found[id(node)]
+
+    return once
+
+
+def _conditions(selection: SelectionNode) -> tuple[_Condition, ...]:
+    found: dict[str, _Condition] = {}
+    for directive in selection.directives or ():
         name = directive.name.value
         if name not in ("skip", "include"):
             continue
         arguments = _arguments(directive.arguments)
-        if name in seen or list(arguments) != ["if"]:
+        if name in found or list(arguments) != ["if"]:
             raise Unreadable(f"@{name} is given once, with `if`")
-        seen.add(name)
-        yield name == "include", arguments["if"]
+        found[name] = (name == "include", arguments["if"])
+    return tuple(found.values())
 
 
 def _arguments(nodes: Sequence[ArgumentNode] | None) -> dict[str, Any]:

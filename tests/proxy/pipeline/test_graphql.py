@@ -31,7 +31,7 @@ from config.routes import Route
 from policies.refusals import Reason, Refusal
 from proxy.pipeline.extraction import extract
 from proxy.pipeline.graphql import KEYS, MAX_BATCH, calls_in
-from proxy.pipeline.graphql_document import MAX_SELECTIONS, MAX_TEXT, MAX_TOKENS
+from proxy.pipeline.graphql_document import MAX_CONDITIONS, MAX_SELECTIONS, MAX_TEXT, MAX_TOKENS, operation_of
 from proxy.pipeline.parts import NotOneMeaning, RequestParts
 from proxy.strict_json import Unreadable
 
@@ -178,6 +178,34 @@ def test_fragments_that_multiply_are_bounded() -> None:
         f"unreadable: the GraphQL operation selects more than {MAX_SELECTIONS} fields at its root"
     )
     assert isinstance(calls(post(text + "fragment F30 on Q { ... @skip(if: true) { video } }")), str)
+
+
+def test_d03_what_fragments_repeat_is_read_once() -> None:
+    """Else hundreds of times two thousand tokens would hold everybody up for minutes, in a hundred kilobytes."""
+    spreads = "...F @skip(if: $no) " * 100
+    text = f"query ($no: Boolean) {{ {spreads} }} fragment F on Q {{ video(of: [{'1 ' * 800}]) @include(if: $yes) }}"
+    selected = operation_of(text.replace("$yes", "true"), None).selected
+    assert len(selected) == 100
+    assert len({id(one.call) for one in selected}) == len({id(one.conditions[1]) for one in selected}) == 1
+
+
+def test_d03_conditions_are_bounded() -> None:
+    """Each is looked at for each selection that it is around."""
+    assert calls(post("{" + "... @skip(if: false) {" * MAX_CONDITIONS + "video" + "}" * MAX_CONDITIONS + "}")) == [
+        ("video", {})
+    ]
+    deeper = MAX_CONDITIONS + 1
+    assert isinstance(calls(post("{" + "... @skip(if: false) {" * deeper + "video" + "}" * deeper + "}")), str)
+
+
+def test_d03_a_batch_is_bounded_as_a_whole() -> None:
+    """In tokens, which take time to read, and in calls, each of which is asked for each of its units."""
+    long = {"query": "{ video { " + "a " * 1500 + "} }"}
+    many = {"query": "{" + "".join(f"a{n}: video " for n in range(MAX_SELECTIONS // 2)) + "}"}
+    assert calls(parts(json.dumps([long] * 6).encode())) == [("video", {})] * 6
+    assert calls(parts(json.dumps([many] * 2).encode())) == [("video", {})] * MAX_SELECTIONS
+    assert isinstance(calls(parts(json.dumps([long] * 7).encode())), str)
+    assert isinstance(calls(parts(json.dumps([many] * 2 + [long]).encode())), str)
 
 
 SEVERAL = "query A { video } mutation B { image } fragment F on Q { text }"
