@@ -29,7 +29,7 @@ TOLD = 20
 
 OTHERS = "others"
 
-STRANGERS = "and %d more refused or abandoned requests of %s within a minute"
+STRANGERS = "and %d more refused, abandoned or preflight requests of %s within a minute"
 TROUBLES = "and %d more requests within a minute: %s"
 
 

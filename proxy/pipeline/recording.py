@@ -57,10 +57,11 @@ class Recorder:
         if self._troubles.is_told(trouble):
             log.log(level, "%s", trouble)
 
-    def managed(self, request_id: str, endpoint: str, status: int) -> None:
-        """A request of the management API was answered."""
+    def managed(self, request_id: str, endpoint: str, status: int, noise: str | None) -> None:
+        """A request for Farebox itself was answered; `noise` is the source of one that anybody could have sent."""
         self._metrics.request("management", "answered", status)
-        log.info("%s %s status=%d", request_id, endpoint, status)
+        if noise is None or self._noise.is_told(noise):
+            log.info("%s %s status=%d", request_id, endpoint, status)
 
     def noticed(self, held: Held) -> None:
         """What entries of the policy that are not enforced would have done to a call that was let through."""

@@ -49,6 +49,9 @@ from store.engine import StoreUnavailable
 from store.idempotency import Used
 from store.ids import id_text
 
+BAD = min(STATUS.values())
+"""The least status of a refusal."""
+
 log = logging.getLogger(__name__)
 
 
@@ -88,7 +91,7 @@ class Pipeline:
         if isinstance(incoming, Incoming):
             preflight = self._preflight(incoming)
             if preflight is not None:
-                self._recorder.managed(incoming.id_text, "preflight", preflight.status)
+                self._recorder.managed(incoming.id_text, "preflight", preflight.status, self._source(request))
                 return await self._written(request, preflight, incoming.id_text)
             endpoint = self._management.find(incoming.method, incoming.target)
             if endpoint is not None:
@@ -136,13 +139,14 @@ class Pipeline:
     async def _managed(self, incoming: Incoming, endpoint: Found[Endpoint]) -> web.StreamResponse:
         """A request for Farebox itself."""
         answer = await self._management.serve(endpoint, incoming.request, incoming.target, incoming.id_text)
-        self._recorder.managed(incoming.id_text, endpoint.value.name, answer.status)
+        self._recorder.managed(incoming.id_text, endpoint.value.name, answer.status, self._noise_of(incoming, answer))
         return await self._written(incoming.request, answer, incoming.id_text)
 
     async def _called(self, incoming: Incoming, callback: Found[Route]) -> web.StreamResponse:
         """A backend that tells how a job ended."""
         answer = await self._callbacks.serve(callback, incoming)
-        self._recorder.managed(incoming.id_text, f"callback {callback.value.id}", answer.status)
+        name = f"callback {callback.value.id}"
+        self._recorder.managed(incoming.id_text, name, answer.status, self._noise_of(incoming, answer))
         return await self._written(incoming.request, answer, incoming.id_text)
 
     async def _exchange(self, routed: Routed) -> web.StreamResponse | Refusal:
@@ -265,6 +269,10 @@ class Pipeline:
         noise = source_of(self._chain.client(Shown("-", (), peer)).address)
         self._recorder.refused(request_id, None, "-", refusal, STATUS[refusal.reason], noise)
         return answer_to(refusal, request_id, self._services.now()), request_id
+
+    def _noise_of(self, incoming: Incoming, answer: Answer) -> str | None:
+        """Where a request for Farebox itself came from, if it was refused: then its sender may be anybody."""
+        return self._source(incoming.request) if answer.status >= BAD else None
 
     def _source(self, request: web.BaseRequest) -> str:
         shown = Shown(request.method, list(request.headers.items()), request.remote)

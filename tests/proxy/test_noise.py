@@ -21,7 +21,7 @@ async def test_a_source_has_a_few_lines(caplog: pytest.LogCaptureFixture) -> Non
         assert [noise.is_told("10.0.0.1") for _ in range(LINES + 5)] == [True] * LINES + [False] * 5
         assert noise.is_told("10.0.0.2")
         noise.tell()
-    assert told(caplog) == ["and 5 more refused or abandoned requests of 10.0.0.1 within a minute"] * 2
+    assert told(caplog) == ["and 5 more refused, abandoned or preflight requests of 10.0.0.1 within a minute"] * 2
 
 
 async def test_d05_a_million_sources_are_some_lines(caplog: pytest.LogCaptureFixture) -> None:
@@ -34,7 +34,7 @@ async def test_d05_a_million_sources_are_some_lines(caplog: pytest.LogCaptureFix
     noise.tell()
     lines = told(caplog)
     assert len(lines) == TOLD + 1
-    assert lines[0] == f"and {50_000} more refused or abandoned requests of {OTHERS} within a minute"
+    assert lines[0] == f"and {50_000} more refused, abandoned or preflight requests of {OTHERS} within a minute"
     assert sum(int(line.split()[1]) for line in lines) == 100_000 - SOURCES * LINES
     assert not noise._heard
 

@@ -34,6 +34,8 @@ LIMITS = """limits: {peek: 64KiB, headers: 32KiB, headers_timeout: 300ms, body_t
 connections: {most: 40, per_source: 8, trusted: [127.0.0.1]}
 """
 TEXT = SETTINGS.replace("limits: {peek: 64KiB, body_timeout: 1s, slowest: 1}\n", LIMITS)
+CORS = 'cors: {origins: ["https://a.example"]}\n'
+ASKING = "Access-Control-Request-Method: POST"
 HEAD = b"GET /open/x HTTP/1.1\r\nHost: a\r\n"
 POST = b"POST /open/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -321,22 +323,25 @@ async def test_d03_requests_that_wait_for_their_turn_are_few(wire: Wire) -> None
 async def test_d04_a_flood_of_bad_requests_is_a_few_lines(
     migrated_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of one source so many lines in a minute, without a stack trace, and one with the number of all others."""
+    """Of one source so many lines in a minute, without a stack trace, and one with the number of all others; whether
+    they are for the routes or for Farebox itself.
+    """
     caplog.set_level(logging.INFO, "farebox.requests")
-    async with running_wire(migrated_file, tmp_path, TEXT) as wire:
+    async with running_wire(migrated_file, tmp_path, TEXT + CORS) as wire:
         nonsense = [b"\x16\x03\x01 hello\r\n\r\n", HEAD + b"Content-Length: x\r\n\r\n"]
         nonsense += [request("GET /nowhere"), request("POST /flat", "Authorization: Bearer made-up")]
+        nonsense += [request("POST /api/quote"), request("OPTIONS /flat", "Origin: https://a.example", ASKING)]
         for number in range(100):
             client = await wire.connect("127.0.0.7")
-            await client.send(nonsense[number % 4])
-            assert (await client.answer()).status in (400, 401, 404)
+            await client.send(nonsense[number % 6])
+            assert (await client.answer()).status in (204, 400, 401, 404)
         await wire.raw(nonsense[0], source="127.0.0.8")
         await honest(wire)
     lines = [record.getMessage() for record in caplog.records if record.name == "farebox.requests"]
-    assert sum("refused=" in line for line in lines) == LINES + 1
+    assert sum("status=4" in line or "preflight status" in line for line in lines) == LINES + 1
     assert sum("status=200" in line for line in lines) == 1
     (told,) = (line for line in lines if line.startswith("and "))
-    assert told == f"and {100 - LINES} more refused or abandoned requests of 127.0.0.7 within a minute"
+    assert told == f"and {100 - LINES} more refused, abandoned or preflight requests of 127.0.0.7 within a minute"
     assert len(lines) == LINES + 3
     assert not any(record.exc_info for record in caplog.records)
 
