@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
+from unicodedata import combining, decimal, normalize
 from urllib.parse import quote, unquote
 from uuid import UUID
 
@@ -39,8 +40,11 @@ MAX_ITEMS = 1000
 MAX_COUNT = 10**6
 """Items of a job, as a backend may number them."""
 
-_NUMBER = re.compile(r"\+?0*([0-9]{1,30})(?:\.0*)?")
-"""A whole number as parsers of numbers accept it."""
+MAX_NUMBER = 10**30
+"""Of a job's id that is a number: far above what databases hand out."""
+
+_NUMBER = re.compile(r"\+?0*([0-9]{1,30})")
+"""A whole number at the beginning, where many parsers stop: MySQL, PHP and JavaScript take `31abc` for 31."""
 
 log = logging.getLogger(__name__)
 
@@ -105,15 +109,23 @@ async def foreign_job(poll: Poll, routed: Routed, caller: Caller, store: Store) 
 
 def _meant(job_id: str) -> set[str]:
     """Other ids that some backend might take this one for: decoded once more, cut and trimmed, in the other case, or
-    parsed as the number or the UUID that it spells.
+    parsed as the number or the UUID that it spells, or begins with.
     """
-    loose = unquote(job_id).partition(";")[0].strip().rstrip(".")
-    found = {loose}
+    cut = unquote(job_id).partition(";")[0].strip().rstrip(".")
+    # Databases compare without accents and widths, and `int` of Python reads the digits of all scripts.
+    plain = "".join(letter for letter in normalize("NFKD", cut) if not combining(letter))
+    loose = "".join(str(decimal(letter, letter)) for letter in plain)
+    found = {cut, loose}
     with suppress(ValueError):
         found.add(str(UUID(loose)))
         found.add(UUID(loose).hex)
-    if (number := _NUMBER.fullmatch(loose.replace("_", ""))) is not None:
+    if (number := _NUMBER.match(loose.replace("_", ""))) is not None:
         found.add(number[1])
+    with suppress(ValueError, ArithmeticError):
+        exact = Decimal(loose)
+        found.add(str(int(exact)) if abs(exact) < MAX_NUMBER else loose)
+    with suppress(ValueError):
+        found.add(str(int(loose, 0)))
     return {spelling for text in found for spelling in (text, text.lower(), text.upper())} - {job_id}
 
 

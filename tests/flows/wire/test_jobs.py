@@ -143,6 +143,12 @@ BARE = UUID.replace("-", "")
         ("70{number}", "%2B70{number}"),
         ("70{number}", "70{number}.0"),
         ("70{number}", "7_0{number}"),
+        ("70{number}", "70{number}abc"),
+        ("70{number}", "70{number}0e-1"),
+        ("70{number}", "%EF%BC%970{number}"),
+        ("70{number}", "%D9%A70{number}"),
+        ("{number}", "{number:#x}"),
+        ("job-{number}", "j%C3%B3b-{number}"),
     ],
 )
 async def test_another_spelling_of_a_job_is_no_way_to_it(wire: Wire, job: str, spelling: str) -> None:
