@@ -82,7 +82,7 @@ class Client(Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it waits for a request, or for the rest of its head."""
+        """Whether it waits for a request, or for the rest of its head, and its client has taken all answers."""
 
     @property
     def idle_since(self) -> float:

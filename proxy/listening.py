@@ -137,7 +137,9 @@ class _Handler(web.RequestHandler):
 
     @property
     def is_idle(self) -> bool:
-        return self._waiter is not None and not self._waiter.done()
+        # An answer that is still to be taken may be paid for: it is not thrown away to make room.
+        waits = self._waiter is not None and not self._waiter.done()
+        return waits and not self.transport_to.get_write_buffer_size()
 
     @property
     def idle_since(self) -> float:
