@@ -8,9 +8,14 @@ could be read in two ways is refused where it matters: on the way to a value tha
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NoReturn
+
+
+LARGE = 100
+"""Keys of an object that are compared anew each time: to remember them would take longer."""
 
 
 class Unreadable(ValueError):
@@ -21,9 +26,23 @@ class _Repeated(dict[str, Any]):
     """An object in which a key is given twice."""
 
 
+class _Large(dict[str, Any]):
+    """An object of many keys, which are compared once, however often it is asked."""
+
+    @cached_property
+    def spellings(self) -> Mapping[str, set[str]]:
+        """The keys, by what they are to a parser that ignores case."""
+        found: dict[str, set[str]] = {}
+        for key in self:
+            found.setdefault(key.casefold(), set()).add(key)
+        return found
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
-    return result if len(result) == len(pairs) else _Repeated(result)
+    if len(result) < len(pairs):
+        return _Repeated(result)
+    return result if len(result) <= LARGE else _Large(result)
 
 
 def _constant(name: str) -> NoReturn:
@@ -78,6 +97,7 @@ def _check_unambiguous(document: dict[str, Any], key: str) -> None:
     if isinstance(document, _Repeated):
         raise Unreadable(f"a key is given twice beside {key!r}")
     folded = key.casefold()
-    for other in document:
+    others: Iterable[str] = document.spellings.get(folded, ()) if isinstance(document, _Large) else document
+    for other in others:
         if other.casefold() == folded and other != key:
             raise Unreadable(f"the key {key!r} is given in two spellings")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.strict_json import Unreadable, find, parse, tokens
+from proxy.strict_json import LARGE, Unreadable, find, parse, tokens
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,18 @@ def test_an_ambiguous_way_to_a_value_is_refused(body: bytes, pointer: str) -> No
     document = parse(body)
     with pytest.raises(Unreadable):
         find(document, tokens(pointer))
+
+
+def test_ambiguity_is_found_among_many_keys() -> None:
+    """Where each of them is compared once, although the object is asked for each call of a GraphQL request."""
+    many = {f"key {number}": number for number in range(LARGE * 100)}
+    document = parse(json.dumps(many | {"Model": 1, "x": 2, "X": 3, "\u017f": 4}).encode())
+    assert [find(document, (key,)) for key in ("Model", "key 7", "none")] == [1, 7, None]
+    for key in ("model", "x", "X", "s"):
+        with pytest.raises(Unreadable, match="two spellings"):
+            find(document, (key,))
+    assert sum(map(len, document.spellings.values())) == len(document)
+    assert document.spellings is document.spellings
 
 
 def test_ambiguity_elsewhere_does_no_harm() -> None:
