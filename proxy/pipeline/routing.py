@@ -33,8 +33,10 @@ class CompiledRoute:
 
     @property
     def websocket(self) -> WebSocket | None:
-        """How its WebSockets are served. Where nothing is paid for, they pass without a word in the settings."""
-        unpaid = None if self.settings.access == "metered" else WebSocket()
+        """How its WebSockets are served. Where nothing is paid for, they pass without a word in the settings; but not
+        where answers are read: a backend that grants none would give one that nobody has looked at.
+        """
+        unpaid = None if self.settings.access == "metered" or self.settings.poll is not None else WebSocket()
         return self.settings.websocket or unpaid
 
     @property

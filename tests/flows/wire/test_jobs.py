@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.flows.raw import Message, Script, Visit, answering, json_answer
+from tests.flows.wire.frames import ASKING
 from tests.flows.wire.wire import CHEAP, Wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -119,6 +120,19 @@ async def test_another_accounts_job_does_not_exist(wire: Wire) -> None:
     assert len(wire.backend.requests) == before
     assert (await wire.ask(f"GET /jobs/%6A1-{wire.number}", user="ann")).status == 200
     wire.may_stay_open = 1
+
+
+async def test_to_ask_for_a_websocket_is_no_way_to_a_job(wire: Wire) -> None:
+    """A backend that knows none there answers as ever: others would see the job, and its owner its end for nothing."""
+    await started(wire)
+    asked = f"GET /jobs/{named(wire, 'j1')}"
+    wire.backend.reset()
+    wire.backend.script = saying({"status": "done"})
+    assert (await wire.ask(asked, *ASKING, user="bob")).status == 404
+    assert wire.backend.requests == []
+    assert (await wire.ask(asked, *ASKING, user="ann")).status == 200
+    assert wire.backend.requests[-1].values(b"upgrade") == []
+    await wire.settled_at(CHEAP)
 
 
 UUID = "7b0e4f3c-0000-4000-8000-00000000{number:04}"
