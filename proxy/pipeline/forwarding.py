@@ -53,7 +53,8 @@ async def send(
     if routed.route.settings.rewrite is not None:
         headers = [*without(headers, ["accept-encoding"]), ("Accept-Encoding", "identity")]
     elif routed.route.reads_answer:
-        headers = readable_codings(headers)
+        # Nor may a part be asked for: all of a job's state in one part would be read by its client alone.
+        headers = without(readable_codings(headers), ["range", "if-range"])
     headers = _without_our_keys(headers)
     if caller is not None:
         headers += _identity(caller, allow)

@@ -171,6 +171,15 @@ async def test_a_client_does_not_choose_a_coding_that_cannot_be_read(wire: Wire)
     assert seen == [[b"gzip;q=0.5"], [b"identity"], [asked.partition(": ")[2].encode()]]
 
 
+async def test_a_client_does_not_ask_for_a_part_that_is_not_read(wire: Wire) -> None:
+    """A range may be all of an answer, such as that of a job which has ended, and would be read by its client alone."""
+    asked = ("Range: bytes=0-", 'If-Range: "v1"')
+    for line in ("POST /buy", "GET /jobs/1", "POST /jobs", "POST /flat"):
+        await wire.ask(line, *asked, body=order() if line == "POST /buy" else b"", user="ann")
+    seen = [message.values(b"range") + message.values(b"if-range") for message in wire.backend.requests]
+    assert seen == [[], [], [], [b"bytes=0-", b'"v1"']]
+
+
 async def test_a_bomb_is_passed_on_and_not_opened(wire: Wire) -> None:
     """M07: little memory is spent on reading it aside; the quote is charged."""
     bomb = gzip.compress(b" " * 50 * MIB)
