@@ -46,6 +46,9 @@ MAX_NUMBER = 10**30
 _NUMBER = re.compile(r"\+?0*([0-9]{1,30})")
 """A whole number at the beginning, where many parsers stop: MySQL, PHP and JavaScript take `31abc` for 31."""
 
+_WORD = re.compile(r"[^A-Za-z0-9_-]")
+"""Where the first word of an id ends: frameworks cut formats (`.json`) and verbs (`:cancel`) off."""
+
 log = logging.getLogger(__name__)
 
 
@@ -108,17 +111,17 @@ async def foreign_job(poll: Poll, routed: Routed, caller: Caller, store: Store) 
 
 
 def _meant(job_id: str) -> set[str]:
-    """Other ids that some backend might take this one for: decoded once more, cut and trimmed, in the other case, or
-    parsed as the number or the UUID that it spells, or begins with.
+    """Other ids that some backend might take this one for: decoded once more, cut and trimmed, without a format such as
+    `.json`, in the other case, or parsed as the number or the UUID that it spells, or begins with.
     """
     cut = unquote(job_id).partition(";")[0].strip().rstrip(".")
     # Databases compare without accents and widths, and `int` of Python reads the digits of all scripts.
     plain = "".join(letter for letter in normalize("NFKD", cut) if not combining(letter))
     loose = "".join(str(decimal(letter, letter)) for letter in plain)
-    found = {cut, loose}
-    with suppress(ValueError):
-        found.add(str(UUID(loose)))
-        found.add(UUID(loose).hex)
+    found = {cut, loose, loose.rpartition(".")[0], _WORD.split(loose, maxsplit=1)[0]}
+    for text in tuple(found):
+        with suppress(ValueError):
+            found |= {str(UUID(text)), UUID(text).hex}
     if (number := _NUMBER.match(loose.replace("_", ""))) is not None:
         found.add(number[1])
     with suppress(ValueError, ArithmeticError):

@@ -163,6 +163,10 @@ BARE = UUID.replace("-", "")
         ("70{number}", "%D9%A70{number}"),
         ("{number}", "{number:#x}"),
         ("job-{number}", "j%C3%B3b-{number}"),
+        ("job-{number}", "job-{number}.json"),
+        ("job.{number}", "job.{number}.json"),
+        ("job-{number}", "job-{number}:result"),
+        (UUID, UUID + ".json"),
     ],
 )
 async def test_another_spelling_of_a_job_is_no_way_to_it(wire: Wire, job: str, spelling: str) -> None:
