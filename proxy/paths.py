@@ -57,9 +57,11 @@ def _parse(raw: str) -> Target | Refusal:
         segments = tuple(unquote_to_bytes(segment).decode() for segment in path[1:].split("/"))
     except UnicodeDecodeError:
         return _ambiguous("the path is not UTF-8")
-    if any(segment in (".", "..") for segment in segments):
+    # As those read it, too, who cut `;parameters` or decode once more before they climb.
+    names = [_named(segment) for segment in segments]
+    if any(not {".", ".."}.isdisjoint(re.split(r"[/\\]", name)) for name in names):
         return _ambiguous("the path has dot segments")
-    if "" in segments[:-1]:
+    if "" in names[:-1]:
         return _ambiguous("the path has empty segments")
     return Target(raw, segments, query)
 
@@ -81,8 +83,20 @@ def lenient(segments: Sequence[str]) -> tuple[str, ...]:
     return loose[:-1] if len(loose) > 1 and loose[-1] == "" else loose
 
 
+def without_format(segments: tuple[str, ...]) -> tuple[str, ...]:
+    """The segments as frameworks read them that take the form of an answer from the path: `/chat.json` as `/chat`."""
+    stem = segments[-1].rpartition(".")[0]
+    return (*segments[:-1], stem) if stem else segments
+
+
 def _loosely(segment: str) -> str:
-    return unquote(segment).partition(";")[0].rstrip(". ").casefold()
+    return _named(segment).rstrip(". ").casefold()
+
+
+def _named(segment: str) -> str:
+    """What lenient backends look up for a segment."""
+    name = unquote(segment) if "%" in segment else segment
+    return name.partition(";")[0].strip(" ")
 
 
 @value

@@ -13,7 +13,6 @@ from decimal import Decimal, InvalidOperation
 from functools import cached_property, lru_cache
 from typing import Any, NoReturn
 
-
 LARGE = 100
 """Keys of an object that are compared anew each time: to remember them would take longer."""
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from config.routes import Match, Route, WebSocket
 from policies.refusals import Refusal, invalid_request, no_route
-from proxy.paths import LONG, REMEMBERED, Found, PathTable, Target, lenient
+from proxy.paths import LONG, REMEMBERED, Found, PathTable, Target, lenient, without_format
 from proxy.pipeline.graphql import load_library
 from proxy.pipeline.usage import Wanted, wanted_of
 from proxy.upstream.client import Upstream
@@ -86,11 +86,14 @@ class Routes:
         if found is None:
             return no_route()
         loose = lenient(target.segments)
-        other = self._lenient.find(method, loose) if loose != target.segments else None
-        if other is None or found.value in other.value or _all_open(other.value):
-            return found
-        error = "The request path could be taken for that of another route"
-        return invalid_request(error, "path", f"Spell it as the route {other.value[0].id!r} does.")
+        # Whoever declares `/chat` and `/chat.json` has told them apart.
+        declared = any(lenient(match.segments)[-1:] == loose[-1:] for match in found.value.settings.match)
+        for spelling in (loose, loose if declared else without_format(loose)):
+            other = self._lenient.find(method, spelling) if spelling != target.segments else None
+            if other is not None and found.value not in other.value and not _all_open(other.value):
+                error = "The request path could be taken for that of another route"
+                return invalid_request(error, "path", f"Spell it as the route {other.value[0].id!r} does.")
+        return found
 
 
 def _all_open(routes: Iterable[CompiledRoute]) -> bool:

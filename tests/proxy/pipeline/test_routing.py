@@ -55,6 +55,9 @@ def test_what_matches_no_route_is_refused() -> None:
         "/v1/chat%20",
         "/v1/c%48at",
         "/%E2%84%AAv/chat",
+        "/v1/chat.json",
+        "/V1/Chat.XML",
+        "/v1/chat.json;x",
     ],
 )
 def test_another_spelling_is_no_side_door(path: str) -> None:
@@ -70,6 +73,9 @@ def test_another_spelling_is_no_side_door(path: str) -> None:
     ("path", "found"),
     [
         ("/v1/chats", SITE.id),
+        ("/v1/other.json", SITE.id),
+        ("/v1/.json", SITE.id),
+        ("/v1.json/chat", SITE.id),
         ("/v1/chat/x", SITE.id),
         ("/Docs/Index.html", SITE.id),
         ("/docs/", SITE.id),
@@ -114,6 +120,14 @@ def test_two_spellings_may_both_be_routes() -> None:
     assert find([upper, lower, SITE], "POST", "/Chat") == "upper"
     assert find([upper, lower, SITE], "POST", "/chat") == "lower"
     assert find([upper, lower, SITE], "POST", "/CHAT") == Reason.INVALID_REQUEST
+
+
+def test_a_file_that_is_a_route_of_its_own_is_told_apart() -> None:
+    """Also from a route for any file beside it."""
+    script, files = route("POST /v1/chat.js"), route("POST /v1/{name}", "metered")
+    assert find([CHAT, script, SITE], "POST", "/v1/chat.js") == script.id
+    assert find([files, script, SITE], "POST", "/v1/chat.js") == script.id
+    assert find([CHAT, script, SITE], "POST", "/v1/chat.json") == Reason.INVALID_REQUEST
 
 
 def test_head_has_the_route_of_get() -> None:
