@@ -64,6 +64,8 @@ def media_type_of(parts: RequestParts, *expected: str) -> str:
 
     Nothing is assumed of a body without a type: some backends then read it, and others take their defaults instead.
     """
+    # What its compression is was read by the name alone; short bodies mean something as they are and decoded.
+    header_of(parts, "Content-Encoding")
     content_types = header_of(parts, "Content-Type")
     if len(content_types) == 1 and content_types[0] in expected:
         return content_types[0]

@@ -143,6 +143,12 @@ def test_json_under_its_names(content_type: str) -> None:
     assert model_in(b'{"model": "m"}', [("content-type", content_type)]) == "m"
 
 
+def test_a_coding_in_another_spelling_is_refused() -> None:
+    """A backend that folds names would decode what was read as it is."""
+    assert model_in(b'{"model": "m"}', [*JSON, ("Content_Encoding", "br")]) == "refused: header Content-Encoding"
+    assert model_in(b'{"model": "m"}', [*JSON, ("content-encoding", "gzip")]) == "m"
+
+
 def test_a_body_without_a_content_type_is_refused() -> None:
     """Some backends would read it, and others would not and take their default model."""
     assert model_in(b'{"model": "m"}', []) == "refused: Content-Type"
