@@ -3,6 +3,7 @@
 | what happened                                        | the hold of the stretch is                              |
 |------------------------------------------------------|---------------------------------------------------------|
 | the backend did not grant the WebSocket              | released, and its answer passes as it is                |
+| … and answered 2xx, as one that knows no WebSockets  | settled by the quote: it has delivered                  |
 | it did, and connections are charged                  | settled before the client is told                       |
 | a block of messages has passed                       | settled                                                 |
 | the backend has stated a usage                       | settled by it, before the client has the whole of it    |
@@ -102,7 +103,7 @@ class WebSockets:
                 answer = await self._send(routed, held.admitted.caller, held)
         async with answer:
             if answer.status != SWITCHED:
-                verb = settlement.release_verb(held, f"upstream answered {answer.status}")
+                verb = self._not_granted(held, answer.status)
                 return await relay(incoming, answer, await outcome_of(held, ledger.end(verb)), None)
             if websocket.charge == "connection":
                 settle = self._settle(held, settlement.measure(held, (), NOTHING_PASSED, complete=True), "switched")
@@ -223,9 +224,14 @@ class WebSockets:
             return settlement.abort_verb(held, measured, SWITCHED, latency)
         return settlement.release_verb(held, "nothing passed")
 
-    def _settle(self, held: Held, measured: Measured, reason: str) -> Settle:
+    def _not_granted(self, held: Held, status: int) -> Settle | Release:
+        if not 200 <= status < 300:
+            return settlement.release_verb(held, f"upstream answered {status}")
+        return self._settle(held, settlement.measure(held, (), NOTHING_PASSED, complete=False), "answered", status)
+
+    def _settle(self, held: Held, measured: Measured, reason: str, status: int = SWITCHED) -> Settle:
         latency = self._services.now() - held.admitted.asked.routed.incoming.received_at
-        return settlement.settle_verb(held, measured, SWITCHED, latency, reason)
+        return settlement.settle_verb(held, measured, status, latency, reason)
 
     @property
     def _limits(self) -> Limits:
