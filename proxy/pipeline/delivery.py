@@ -112,16 +112,26 @@ class Delivery:
         foreign = await jobs.foreign_job(poll, routed, caller, store)
         if foreign is not None:
             return foreign
-        async with await self._send(routed, caller) as answer:
+        # Its client may leave with all but the end of what it has asked for: that the job has ended is seen all the same.
+        return await self._to_its_end(self._polled(routed, poll, caller, await self._send(routed, caller)))
+
+    async def _polled(self, routed: Routed, poll: Poll, caller: Caller, answered: UpstreamAnswer) -> web.StreamResponse:
+        """An answer that tells of jobs."""
+        async with answered as answer:
             reader = reader_for(answer.status, answer.headers, self._limits.measured, ())
-            if not is_small(answer):
-                response = await relay(routed.incoming, answer, [], reader)
+            if is_small(answer):
+                # Whoever reads here that a job failed finds the refund in the balance at once.
+                body = await read_all(answer, reader)
                 await self._observe(poll, routed, caller, reader)
-                return response
-            # Whoever reads here that a job failed finds the refund in the balance at once.
-            body = await read_all(answer, reader)
+                return await write_small(routed.incoming, answer, body, [])
+            try:
+                response = await relay(routed.incoming, answer, [], reader)
+            except ClientLeft:
+                await hear_out(answer, reader, self._limits.measured)
+                await self._observe(poll, routed, caller, reader)
+                raise
             await self._observe(poll, routed, caller, reader)
-            return await write_small(routed.incoming, answer, body, [])
+            return response
 
     async def _observe(self, poll: Poll, routed: Routed, caller: Caller, reader: Reader) -> None:
         """End the jobs that an answer says have ended. What the store cannot take now, the next poll tells again."""
@@ -143,7 +153,11 @@ class Delivery:
         # A backend that accepts a job is heard to the end even when the client leaves: the job runs all the same. And
         # who sends an idempotency key, loses the connection and asks again is to find the answer. And somebody has to
         # drain what is to be drained.
-        task = asyncio.create_task(self._leased(held))
+        return await self._to_its_end(self._leased(held))
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, web.StreamResponse]) -> web.StreamResponse:
+        """Served also when the client leaves meanwhile."""
+        task = asyncio.create_task(work)
         self._unwatched.add(task)
         task.add_done_callback(self._unwatched.discard)
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.raw import Message, Script, Visit, answering, json_answer
+from tests.flows.raw import Message, Script, Visit, answering, chunk, json_answer
 from tests.flows.wire.frames import ASKING
 from tests.flows.wire.wire import CHEAP, Wire
 
@@ -120,6 +120,28 @@ async def test_another_accounts_job_does_not_exist(wire: Wire) -> None:
     assert len(wire.backend.requests) == before
     assert (await wire.ask(f"GET /jobs/%6A1-{wire.number}", user="ann")).status == 200
     wire.may_stay_open = 1
+
+
+async def test_who_leaves_before_the_end_of_an_answer_has_seen_the_job_end(wire: Wire) -> None:
+    """A long answer goes out as it comes in: all but its last bytes would be the result of a job for nothing."""
+    await started(wire)
+    left = asyncio.Event()
+
+    async def long(visit: Visit) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await visit.send(head + chunk(b'{"status": "done", "result": "' + b"x" * 100_000))
+        await left.wait()
+        await visit.send(chunk(b'"}') + chunk(b""))
+
+    wire.backend.script = long
+    others = len(wire.clients)
+    client = await wire.start(f"GET /jobs/{named(wire, 'j1')}", user="ann")
+    assert (await client.head()).status == 200
+    assert b"x" in await client.chunk()
+    client.leave()
+    await wire.until(lambda: len(wire.clients) == others)
+    left.set()
+    await wire.settled_at(CHEAP)
 
 
 async def test_to_ask_for_a_websocket_is_no_way_to_a_job(wire: Wire) -> None:
