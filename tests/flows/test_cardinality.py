@@ -59,7 +59,7 @@ async def test_a05_random_requests_make_no_series(house: House) -> None:
     """After the first of each outcome, a thousand more leave the page of metrics as long as it was."""
     chance = random.Random(20260115)
     # So many failures that the next ones are limited, which is an outcome of its own.
-    await asyncio.gather(*(sent(house, chance) for _ in range(3)))
+    await asyncio.gather(*(sent(house, chance) for _ in range(6)))
     before = await series(house)
     await asyncio.gather(*(sent(house, chance) for _ in range(8)))
     assert await series(house) == before
