@@ -112,7 +112,7 @@ class Delivery:
         foreign = await jobs.foreign_job(poll, routed, caller, store)
         if foreign is not None:
             return foreign
-        # Its client may leave with all but the end of what it has asked for: that the job has ended is seen all the same.
+        # A client may leave with all but the end of an answer: that the job has ended is seen all the same.
         return await self._to_its_end(self._polled(routed, poll, caller, await self._send(routed, caller)))
 
     async def _polled(self, routed: Routed, poll: Poll, caller: Caller, answered: UpstreamAnswer) -> web.StreamResponse:
