@@ -90,6 +90,9 @@ TAMPERED = {
     "audit_entries",
     "INSERT INTO audit_entries (id, at, actor, place, operation, arguments) "
     "VALUES (999999999, 0, 'eve', '', 'x', '{{}}')": "1 of audit_entries have no link",
+    "INSERT INTO audit_entries (id, at, actor, place, operation, arguments) "
+    "VALUES (-1, 0, 'eve', '', 'x', '{{}}')": "1 of audit_entries have no link",
+    "INSERT INTO audit_outcomes (entry_id, at, outcome) VALUES (0, 0, 'done')": "1 of audit_outcomes have no link",
 }
 
 
