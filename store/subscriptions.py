@@ -138,7 +138,8 @@ def confirm(
     """Book a payment of what is due, and let it start, renew or upgrade. The same key again changes nothing.
 
     Raises NotPossible when nothing is due, or another `amount` than this, or more than `at_most`, when the key names
-    another payment, and when nothing is current. Raises AlreadyExists when another account uses the key at this very moment: ask again.
+    another payment, and when nothing is current. Raises AlreadyExists when another account uses the key at this very
+    moment: ask again.
     """
     # Before looking for the key: it may have been confirmed while the lock was waited for.
     _lock(connection, account_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
@@ -10,7 +11,7 @@ from decimal import Decimal
 import pytest
 
 from config.roles import Role
-from policies.refusals import Reason
+from policies.refusals import Reason, Refusal
 from policies.terms import MICRO, Funding
 from proxy.operations import auditing
 from proxy.operations.authority import without
@@ -65,7 +66,7 @@ async def test_a_hold_beyond_the_limit_is_the_owners(counter: Counter) -> None:
 
 
 async def test_what_is_not_charged_is_given_back(counter: Counter) -> None:
-    """To settle a hold for nothing, or for next to nothing, is to release it: what is above the limit is the owner's."""
+    """To settle a hold for nothing, or for next to nothing, is to release it: above the limit that is the owner's."""
     await counter.do("accounts create", user="ana", credits=100)
     held = await counter.reserve("ana", 20 * MICRO)
     _as(counter, Role.OPERATOR, credits=Decimal(10))
@@ -114,6 +115,21 @@ async def test_a_payment_is_within_the_limit_when_it_is_booked(
     assert (await counter.do("subscriptions payments", account="ana"))["payments"] == []
     _as(counter, Role.OWNER, payment=1000)
     await counter.do("subscriptions confirm", account="ana")
+
+
+async def test_many_at_once_are_within_the_limit_of_a_day(counter_anywhere: Counter) -> None:
+    """As many as fit are done, however many ask at the same moment; and each has its entry in the audit log."""
+    counter = counter_anywhere
+    await counter.do("accounts create", user="ana", credits=0)
+    _as(counter, Role.OPERATOR, credits=Decimal(10), credits_per_day=Decimal(35))
+    answers = await asyncio.gather(*(counter.try_to("credits grant", account="ana", credits=10) for _ in range(12)))
+    refusals = [answer for answer in answers if isinstance(answer, Refusal)]
+    # Who is refused counts until that is written down, so fewer than fit may be done; never more.
+    granted = len(answers) - len(refusals)
+    assert 1 <= granted <= 3
+    assert {refusal.fields["limit"] for refusal in refusals} == {"admin.limits.credits_per_day"}
+    assert (await counter.do("credits balance", account="ana"))["posted"] == 10 * granted
+    assert len((await counter.do("audit list", actor="otto", operation="credits grant"))["entries"]) == 12
 
 
 async def test_quota_has_a_limit_of_its_own(counter: Counter) -> None:
