@@ -55,10 +55,11 @@ format: .venv/installed ## Format, and mend what can be mended
 docs: .venv/installed ## Write the generated reference
 	$(BIN)/python docs/generate.py
 
-bench: .venv/installed ## Measure against a bare aiohttp proxy, and the ledger with a million accounts: a quarter of an hour
+bench: .venv/installed ## Measure against a bare proxy, the ledger with a million accounts, uploads, abuse: twenty minutes
 	$(BIN)/python bench/throughput.py
 	$(BIN)/python bench/ledger.py
 	$(BIN)/python bench/uploads.py
+	$(BIN)/python bench/abuse.py
 
 lock: .venv/installed ## Pin every dependency with its hashes, for every platform; for deploy/ without those of tests
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --generate-hashes --group dev --no-header \

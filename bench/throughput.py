@@ -9,8 +9,10 @@ two. `--write` writes the table to docs/performance.md.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -89,6 +91,19 @@ def beside(seconds: float, rounds: int) -> Iterator[Figure]:
                 yield Figure(f"{peer.name} {kind}, requests/s, to the bare {kind}", ratio, "x")
 
 
+def flush(folder: Path) -> Iterator[Figure]:
+    """What this machine's disk takes to make a page durable: a metered request waits for two of these, whoever asks."""
+    took = []
+    with (folder / "flushed").open("wb", buffering=0) as file:
+        for _ in range(200):
+            file.write(bytes(4096))
+            started = time.perf_counter()
+            os.fdatasync(file.fileno())
+            took.append((time.perf_counter() - started) * 1000)
+    yield Figure("a flush of the disk, p50", statistics.median(took), "ms")
+    yield Figure("a flush of the disk, p99", statistics.quantiles(took, n=100)[-1], "ms")
+
+
 def latency(seconds: float, rounds: int) -> Iterator[Figure]:
     """What Farebox adds to a request at a pace that keeps nobody busy."""
     for metered, name in ((0, "unmetered"), (1, "metered")):
@@ -154,6 +169,7 @@ def measured(options: argparse.Namespace) -> Iterator[Figure]:
             yield from throughput(running, options.seconds, options.rounds)
             yield Figure("memory after the load", memory_mib(running.farebox), "MiB")
             yield from beside(options.seconds, options.rounds)
+            yield from flush(folder)
             yield from latency(options.seconds, options.rounds)
             yield from events(running, many)
             yield from bulk(running, mib, options.rounds)

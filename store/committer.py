@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from policies.spending import DEFAULT_ORDER, SpendOrder
 from policies.values import value
@@ -26,10 +26,26 @@ MAX_WAITING = 10_000
 log = logging.getLogger(__name__)
 
 
+Unheard = Callable[[Outcome | Exception], None]
+"""Told what came of a verb whose waiter has left."""
+
+
 @value
 class _Waiting:
     verb: Verb
     answer: asyncio.Future[Outcome]
+    unheard: Unheard | None
+
+    def tell(self, outcome: Outcome | Exception) -> None:
+        if self.answer.done():
+            if self.unheard is not None:
+                self.unheard(outcome)
+        elif isinstance(outcome, Exception):
+            self.answer.set_exception(outcome)
+            # Looked at here: where its waiter leaves now, asyncio would tell the log of one never retrieved.
+            self.answer.exception()
+        else:
+            self.answer.set_result(outcome)
 
 
 class Committer:
@@ -53,11 +69,11 @@ class Committer:
         if self._task is not None:
             await self._task
 
-    def submit(self, verb: Verb) -> asyncio.Future[Outcome]:
-        """The answer to come. Who stops waiting for it does not stop the verb."""
+    def submit(self, verb: Verb, unheard: Unheard | None = None) -> asyncio.Future[Outcome]:
+        """The answer to come. Who cancels it does not stop the verb, and has `unheard` told instead."""
         if self._closing or len(self._queue) >= MAX_WAITING:
             raise StoreUnavailable("too many requests wait for the ledger" if not self._closing else "shutting down")
-        return self._enqueue(verb)
+        return self._enqueue(verb, unheard)
 
     def undo(self, verb: Release) -> None:
         """Release a hold that nobody waits for any more. Never refused: there are no more of them than a batch has
@@ -66,9 +82,9 @@ class Committer:
         # Where it fails, the deadline is what is left.
         self._enqueue(verb)
 
-    def _enqueue(self, verb: Verb) -> asyncio.Future[Outcome]:
+    def _enqueue(self, verb: Verb, unheard: Unheard | None = None) -> asyncio.Future[Outcome]:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(verb, answer))
+        self._queue.append(_Waiting(verb, answer, unheard))
         self._arrived.set()
         return answer
 
@@ -94,8 +110,7 @@ class Committer:
             await self._failed(batch, error, again)
             return
         for waiting, outcome in zip(batch, outcomes, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(outcome)
+            waiting.tell(outcome)
 
     async def _failed(self, batch: Sequence[_Waiting], error: Exception, again: bool) -> None:
         if len(batch) == 1 and isinstance(error, AlreadyExists) and not again:
@@ -110,7 +125,4 @@ class Committer:
         if not isinstance(error, StoreUnavailable):
             log.error("a ledger verb failed: %s", type(batch[0].verb).__name__, exc_info=error)
         for waiting in batch:
-            if not waiting.answer.done():
-                waiting.answer.set_exception(error)
-                # Looked at here: where its waiter has left, asyncio would tell the log of an exception never retrieved.
-                waiting.answer.exception()
+            waiting.tell(error)

@@ -245,7 +245,7 @@ def prepare_sqlite(engine: Engine, begin: str, *, foreign_keys: bool = True) -> 
         # Python's driver would begin transactions by itself and late; SQLAlchemy's "begin" event does it instead.
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (*_PRAGMAS, f"foreign_keys = {int(foreign_keys)}"):
+        for pragma in (f"busy_timeout = {BUSY_TIMEOUT_MS}", *_PRAGMAS, f"foreign_keys = {int(foreign_keys)}"):
             cursor.execute(f"PRAGMA {pragma}")
         if begin == IMMEDIATE:
             _keep_a_log(cursor)
@@ -273,7 +273,6 @@ def _keep_a_log(cursor: sqlite3.Cursor) -> None:
 
 IMMEDIATE = "BEGIN IMMEDIATE"
 _PRAGMAS = (
-    f"busy_timeout = {BUSY_TIMEOUT_MS}",
     # FULL: a commit that was answered survives a power cut, not only a crash of the process.
     "synchronous = FULL",
     f"wal_autocheckpoint = {LONGEST_LOG_PAGES}",

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from datetime import datetime
+from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from policies.spending import DEFAULT_PRIORITY
 from policies.terms import AccountId, HoldId
 from store.archiving import is_final
-from store.committer import Committer
+from store.committer import Committer, Unheard
 from store.engine import Database, StoreUnavailable
 from store.ids import IdGenerator, id_text
 from store.repeating import MAX_KEPT, Repeater
@@ -66,27 +66,23 @@ class Ledger:
 
     async def reserve(self, verb: Reserve) -> Hold | LacksCredits | LacksQuota | Refused:
         """Take a quote aside. When the caller is cancelled meanwhile, the hold is released as soon as it exists."""
-        answer = self._committer.submit(verb)
+        undo = partial(self._undo, verb)
+        answer = self._committer.submit(verb, undo)
         try:
-            outcome = await asyncio.shield(answer)
-        except asyncio.CancelledError:
-            answer.add_done_callback(lambda done: self._undo(verb, done))
-            raise
-        except StoreUnavailable:
-            self._undo(verb, answer)
+            outcome = await _heard(answer, undo)
+        except StoreUnavailable as error:
+            undo(error)
             raise
         assert isinstance(outcome, Hold | LacksCredits | LacksQuota | Refused)
         return outcome
 
-    def _undo(self, verb: Reserve, answer: asyncio.Future[Outcome]) -> None:
+    def _undo(self, verb: Reserve, outcome: Outcome | Exception) -> None:
         """Release what nobody waits for. A connection that broke may have done so after the commit."""
-        if answer.cancelled():
-            return
         release = Release(verb.hold_id, verb.account_id, "canceled")
-        if answer.exception() is not None:
+        if isinstance(outcome, Exception):
             # Most of these never became holds; they leave room for the endings of those that did.
             self._repeater.keep(release, at_most=MAX_KEPT // 2)
-        elif isinstance(answer.result(), Hold):
+        elif isinstance(outcome, Hold):
             self._committer.undo(release)
 
     def extend(self, verb: Extend) -> asyncio.Future[Outcome]:
@@ -96,13 +92,13 @@ class Ledger:
         return self._committer.submit(verb)
 
     async def bind_job(self, verb: BindJob) -> Hold | Refused:
-        outcome = await asyncio.shield(self._committer.submit(verb))
+        outcome = await self._committer.submit(verb)
         assert isinstance(outcome, Hold | Refused)
         return outcome
 
     async def settle(self, verb: Settle) -> Ended | Refused:
         """Take the true amount. Of a hold that has ended already, the stored outcome is returned."""
-        outcome = await asyncio.shield(self._committer.submit(verb))
+        outcome = await self._committer.submit(verb)
         assert isinstance(outcome, Ended | Refused)
         return outcome
 
@@ -110,32 +106,29 @@ class Ledger:
         """End a hold for the data plane, in whichever way. What the store cannot take now it is asked again, until it
         does; whoever waits is told with StoreUnavailable meanwhile.
         """
-        outcome = await asyncio.shield(self._ending(verb))
+        repeat = partial(self._repeat_unwritten, verb)
+        try:
+            outcome = await _heard(self._committer.submit(verb, repeat), repeat)
+        except StoreUnavailable as error:
+            repeat(error)
+            raise
         assert isinstance(outcome, Ended | Refused)
         return outcome
 
     def end_soon(self, verb: Settle | Release) -> None:
         """`end` without waiting for it: for a request whose client has left, where nothing may be awaited."""
-        with suppress(StoreUnavailable):
-            self._ending(verb)
-
-    def _ending(self, verb: Settle | Release) -> asyncio.Future[Outcome]:
-        """The answer to an ending that is repeated if need be, whether anybody still waits for the answer or not."""
-
-        def repeat_unwritten(done: asyncio.Future[Outcome]) -> None:
-            if not done.cancelled() and isinstance(done.exception(), StoreUnavailable):
-                self._repeater.keep(verb)
-
+        repeat = partial(self._repeat_unwritten, verb)
         try:
-            answer = self._committer.submit(verb)
-        except StoreUnavailable:
+            self._committer.submit(verb, repeat).cancel()
+        except StoreUnavailable as error:
+            repeat(error)
+
+    def _repeat_unwritten(self, verb: Settle | Release, outcome: Outcome | Exception) -> None:
+        if isinstance(outcome, StoreUnavailable):
             self._repeater.keep(verb)
-            raise
-        answer.add_done_callback(repeat_unwritten)
-        return answer
 
     async def release(self, hold_id: HoldId, account_id: AccountId, reason: str) -> Ended | Refused:
-        outcome = await asyncio.shield(self._committer.submit(Release(hold_id, account_id, reason)))
+        outcome = await self._committer.submit(Release(hold_id, account_id, reason))
         assert isinstance(outcome, Ended | Refused)
         return outcome
 
@@ -171,13 +164,13 @@ class Ledger:
         """Add micro-credits. The same key again returns the first grant and adds nothing."""
         what = account_id, amount, source, key, description
         verb = GrantCredits(self._ids.next(), *what, priority, expires_at)
-        outcome = await asyncio.shield(self._committer.submit(verb))
+        outcome = await self._committer.submit(verb)
         assert isinstance(outcome, Granted | Refused)
         return outcome
 
     async def deduct(self, account_id: AccountId, amount: int, description: str) -> Granted | LacksCredits | Refused:
         """Take micro-credits away, at most what is available."""
-        outcome = await asyncio.shield(self._committer.submit(Deduct(account_id, amount, description)))
+        outcome = await self._committer.submit(Deduct(account_id, amount, description))
         assert isinstance(outcome, Granted | LacksCredits | Refused)
         return outcome
 
@@ -188,9 +181,22 @@ class Ledger:
         # Whoever slips in behind this question is still booked right: see `store.archiving.delete`.
         if await self._database.read(is_final, hold_id):
             return Refused.ARCHIVED
-        outcome = await asyncio.shield(self._committer.submit(Refund(hold_id, account_id, amount, reason)))
+        outcome = await self._committer.submit(Refund(hold_id, account_id, amount, reason))
         assert isinstance(outcome, Refunded | Refused)
         return outcome
+
+
+async def _heard(answer: asyncio.Future[Outcome], unheard: Unheard) -> Outcome:
+    """The answer. Whoever is cancelled while it comes leaves it to `unheard`, whom the committer tells; or this does,
+    where it came at the same moment.
+    """
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        if not answer.cancelled():
+            error = answer.exception()
+            unheard(error if isinstance(error, Exception) else answer.result())
+        raise
 
 
 def _overdue(

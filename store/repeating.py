@@ -86,7 +86,7 @@ class Repeater:
 
     async def _try(self, verb: Settle | Release) -> bool:
         try:
-            await asyncio.shield(self._committer.submit(verb))
+            await self._committer.submit(verb)
         except StoreUnavailable:
             return False
         except Exception:

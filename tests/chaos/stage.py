@@ -167,7 +167,7 @@ async def _readiness(ports: Ports) -> int | None:
     """The status of the probe, or None when nobody answers."""
     with suppress(OSError, asyncio.IncompleteReadError):
         client = await RawClient.connect("127.0.0.1", ports.admin)
-        await client.send(request("GET /readyz"))
+        await client.send(request("GET /readyz", "Host: localhost"))
         answer = await client.answer()
         await client.close()
         return answer.status

@@ -169,7 +169,7 @@ async def test_a_database_server_that_is_gone(tmp_path: Path) -> None:
 
 async def _readiness(running: Scene) -> int:
     client = await RawClient.connect("127.0.0.1", running.ports[0].admin)
-    await client.send(request("GET /readyz"))
+    await client.send(request("GET /readyz", "Host: localhost"))
     answer = await client.answer()
     await client.close()
     return answer.status
