@@ -47,11 +47,11 @@ class Ceilings(Settings):
     """How much the role `operator` may move. Above it, an owner has to do it."""
 
     credits: CreditLimit = Decimal(1000)
-    """Credits that one call may grant, deduct, refund or charge, or give to a new account."""
+    """Credits that one call may grant, deduct, release, refund or charge, or give to a new account."""
     credits_per_day: CreditLimit = Decimal(10_000)
     """Credits that one operator may move in 24 hours, by all such calls together: many small ones are one large one."""
     quota: Annotated[int, Field(ge=0, le=MAX_CREDITS)] = 1000
-    """Quota units that one call may refund or charge."""
+    """Quota units that one call may release, refund or charge."""
     payment: Annotated[int, Field(ge=0, le=10**15)] | None = None
     """Minor units of the plan's currency that one call may confirm as paid; without it, whatever a plan costs."""
 

@@ -149,9 +149,13 @@ def page(
 def drop_before(connection: Connection, moment: datetime, limit: int, now: datetime) -> int:
     """Retention: drop the oldest entries from before a moment, so many at most; their number.
 
-    The cut that allows it stays, and says when; so do the links of what is dropped.
+    The cut that allows it stays, and says when; so do the links of what is dropped. None goes before one with a lower
+    number, whatever the clocks of several machines have said: a gap is nothing that retention leaves.
     """
+    kept = connection.scalar(sa.select(sa.func.min(_entry.id)).where(_entry.at >= moment))
     old = sa.select(_entry.id).where(_entry.at < moment).order_by(_entry.id).limit(limit)
+    if kept is not None:
+        old = old.where(_entry.id < kept)
     numbers = list(connection.scalars(old))
     if not numbers:
         return 0

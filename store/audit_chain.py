@@ -118,7 +118,7 @@ class Verified:
 def verify(connection: Connection, known: Link | None, progress: Callable[[int, int], None]) -> Verified:
     """Follow the chain from its first link to its last; `known` is a head of earlier, which has to be in it."""
     verified, begins_after = Verified(), None
-    cut = connection.scalar(sa.select(sa.func.max(audit_cuts.c.through))) or 0
+    cut = _cut(connection)
     total = connection.scalar(sa.select(sa.func.count()).select_from(audit_links)) or 0
     since: dict[str, int] = dict.fromkeys(TABLES, 0)
     for page in _pages(connection):
@@ -141,6 +141,13 @@ def verify(connection: Connection, known: Link | None, progress: Callable[[int, 
         verified.breach("the link that the chain begins with is missing")
     _look_for_strangers(connection, verified, since, begins_after or 0)
     return verified
+
+
+def _cut(connection: Connection) -> int:
+    """The number up to which rows may be gone: retention takes the lowest, so whatever is there ends its reach."""
+    through = connection.scalar(sa.select(sa.func.max(audit_cuts.c.through))) or 0
+    first = connection.scalar(sa.select(sa.func.min(audit_entries.c.id)).where(audit_entries.c.id > 0))
+    return through if first is None else min(through, first - 1)
 
 
 def _pages(connection: Connection) -> Iterator[Sequence[sa.Row[Any]]]:
@@ -180,7 +187,9 @@ def _look_for_strangers(connection: Connection, verified: Verified, since: dict[
     for kind, (table, key) in TABLES.items():
         number = sa.select(sa.func.count()).select_from(table)
         verified.older += connection.scalar(number) or 0
-        strangers = (connection.scalar(number.where(table.c[key] > begins_after)) or 0) - since[kind]
+        # No database numbers rows from below 1: those would be new ones that pass for older.
+        outside = (table.c[key] > begins_after) | (table.c[key] < 1)
+        strangers = (connection.scalar(number.where(outside)) or 0) - since[kind]
         if strangers > 0:
             verified.older -= strangers
             verified.breach(f"{strangers} of {table.name} have no link")

@@ -127,12 +127,19 @@ def change(
 
 
 def confirm(
-    connection: Connection, account_id: AccountId, key: str, amount: int | None, actor: str, now: datetime
+    connection: Connection,
+    account_id: AccountId,
+    key: str,
+    amount: int | None,
+    actor: str,
+    now: datetime,
+    at_most: int | None = None,
 ) -> Confirmed:
     """Book a payment of what is due, and let it start, renew or upgrade. The same key again changes nothing.
 
-    Raises NotPossible when nothing is due or another `amount` than this, when the key names another payment, and when
-    nothing is current. Raises AlreadyExists when another account uses the key at this very moment: ask again.
+    Raises NotPossible when nothing is due, or another `amount` than this, or more than `at_most`, when the key names
+    another payment, and when nothing is current. Raises AlreadyExists when another account uses the key at this very
+    moment: ask again.
     """
     # Before looking for the key: it may have been confirmed while the lock was waited for.
     _lock(connection, account_id)
@@ -142,6 +149,8 @@ def confirm(
     row = _current_at(connection, account_id, now)
     if amount is not None and row.amount_due and amount != row.amount_due:
         raise differs(amount, row.amount_due, (row.pending_plan or row.plan).currency)
+    if at_most is not None and row.amount_due > at_most:
+        raise NotPossible(f"{row.amount_due} are due, and at most {at_most} may be confirmed", amount=row.amount_due)
     confirmed = _pay(connection, row, key, actor, now)
     bump_revision(connection, account_id)
     return confirmed

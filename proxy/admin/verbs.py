@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from aiohttp import web
@@ -12,6 +10,7 @@ from aiohttp import web
 from config.roles import Role
 from policies.refusals import Reason, Refusal, invalid_request
 from policies.rulebook import Rulebook
+from proxy import strict_json
 from proxy.admin.door import OPERATOR, Refused
 from proxy.identity.failures import Failures
 from proxy.operations.authority import role_refusal
@@ -133,11 +132,12 @@ async def _body(request: web.Request) -> Mapping[str, object]:
         raise Refused(invalid_request("Arguments of a change belong into the body", "query"))
     text = await request.read()
     try:
-        # Amounts stay exact: a float would round what was written.
-        data = json.loads(text, parse_float=Decimal) if text.strip() else {}
-    except (ValueError, RecursionError, InvalidOperation):
-        # The last one for an exponent of more digits than any number needs.
-        data = None
+        # Amounts stay exact, and what a gateway in front could read otherwise is not read at all.
+        data = strict_json.parse(text) if text.strip() else {}
+    except strict_json.Unreadable as error:
+        raise Refused(invalid_request(f"Expected a JSON object: {error}", "body")) from None
     if not isinstance(data, dict):
         raise Refused(invalid_request("Expected a JSON object", "body"))
+    if strict_json.has_repeated_key(data):
+        raise Refused(invalid_request("Expected each argument once: a key is given twice", "body"))
     return data

@@ -30,7 +30,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "holds": ("proxy.cli.verbs:holds", "Shows, ends and refunds what requests have reserved."),
         "usage": ("proxy.cli.verbs:usage", "Lists what was used and charged."),
         "decisions": ("proxy.cli.verbs:decisions", "Lists and explains decisions on metered requests."),
-        "audit": ("proxy.cli.verbs:audit", "Lists what was changed, by whom and with what result."),
+        "audit": ("proxy.cli.verbs:audit", "Lists what was changed and by whom, and verifies the log."),
         "ledger": ("proxy.cli.ledger:ledger", "Verifies the laws of the ledger, and exports it."),
         "backup": ("proxy.cli.backup:backup", "Copies the embedded database while it is in use."),
     },

@@ -12,7 +12,7 @@ from policies.callers import Account
 from policies.pricing import to_credits, to_micro
 from policies.quota import QuotaTerms
 from policies.refusals import Refusal, iso
-from proxy.operations.arguments import CreditsOrNone, Cursor, Limit, Name, Tags
+from proxy.operations.arguments import CreditsOrNone, Cursor, Email, Limit, Name, Tags
 from proxy.operations.authority import Kind, Moved
 from proxy.operations.naming import named_account
 from proxy.operations.operation import Answer, Arguments, Desk, Operation, conflict
@@ -105,7 +105,7 @@ async def _windows(desk: Desk, account: Account, terms: QuotaTerms) -> list[Answ
 class Create(Arguments):
     user: Name
     """The id of the user, as their tokens will name it."""
-    email: Annotated[str, Field(max_length=320)] | None = None
+    email: Email | None = None
     """For people to recognise the account by; nothing is sent to it."""
     credits: CreditsOrNone | None = None
     """Credits to start with instead of the welcome credits of the settings."""

@@ -97,6 +97,7 @@ def one_or_many(value: object) -> object:
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)]
 """Of an account, a user, a model, a plan: what fits into a line."""
+Email = Annotated[str, StringConstraints(max_length=320), AfterValidator(_printable)]
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(_printable)]
 Tag = Annotated[str, StringConstraints(pattern=r"^[\w.:@/-]{1,100}$")]
 Tags = Annotated[list[Tag], BeforeValidator(one_or_many), Field(min_length=1, max_length=50)]

@@ -8,7 +8,7 @@ could do it, and is in the audit log.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +36,15 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What a call would move: micro-credits, quota units, or minor units of money."""
+    """What a call would move: micro-credits, quota units, or minor units of money.
+
+    `stated` are the arguments that say so, where the call left it to be found: what is done is what was judged, also
+    when there is more of it a moment later.
+    """
 
     kind: Kind
     amount: int
+    stated: Mapping[str, object] = field(default_factory=dict)
 
 
 def role_refusal(name: str, least: Role, desk: Desk) -> Refusal | None:
@@ -57,7 +62,7 @@ def role_refusal(name: str, least: Role, desk: Desk) -> Refusal | None:
 
 def ceiling_refusal(moved: Moved, desk: Desk) -> Refusal | None:
     """Why whoever stands at the desk, and is no owner, may not move so much with one call."""
-    limit = _limit(moved.kind, desk)
+    limit = most(moved.kind, desk)
     if limit is None or moved.amount <= limit:
         return None
     return _above(f"{_shown(moved.kind, moved.amount)} in one call", moved.kind, moved.kind, limit, desk)
@@ -77,7 +82,10 @@ def day_refusal(micro_credits: int, moved_before: int, desk: Desk) -> Refusal | 
     return _above(asked, "credits_per_day", Kind.CREDITS, limit, desk)
 
 
-def _limit(kind: Kind, desk: Desk) -> int | None:
+def most(kind: Kind, desk: Desk) -> int | None:
+    """What whoever stands at the desk may move with one call; None is without a limit."""
+    if desk.role is Role.OWNER:
+        return None
     limits = desk.settings.admin.limits
     match kind:
         case Kind.CREDITS:

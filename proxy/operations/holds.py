@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from config.roles import Role
 from policies.holds import HoldState
-from policies.pricing import to_credits, to_micro
+from policies.pricing import exact_credits, to_credits, to_micro
 from policies.refusals import Refusal, invalid_request, iso
 from policies.terms import AccountId, Funding
 from proxy.operations.arguments import Amount, Hold, Limit, Name, Sentence
@@ -207,28 +207,35 @@ async def refund(desk: Desk, given: RefundHold) -> Answer | Refusal:
 
 async def release_moves(desk: Desk, given: Release) -> Moved | None:
     row = await _row(desk, given)
-    return None if isinstance(row, Refusal) else _moved(row, row["amount"])
+    return None if isinstance(row, Refusal) else Moved(_kind(row), row["amount"])
 
 
 async def settle_moves(desk: Desk, given: SettleHold) -> Moved | None:
+    """What is not charged is given back: to charge nothing is to release."""
     row = await _row(desk, given)
-    return None if isinstance(row, Refusal) else _moved(row, _stored_amount(row, given.amount), row["amount"])
+    amount = row if isinstance(row, Refusal) else _stored_amount(row, given.amount)
+    if isinstance(row, Refusal) or isinstance(amount, Refusal):
+        # What is mistaken moves nothing: the verb itself says so.
+        return None
+    reserved = row["amount"]
+    return Moved(_kind(row), reserved if amount is None else max(amount, reserved - amount))
 
 
 async def refund_moves(desk: Desk, given: RefundHold) -> Moved | None:
+    """Without an amount it is what is left now: the hold of a request that runs may be settled at any moment."""
     row = await _row(desk, given)
-    if isinstance(row, Refusal):
+    amount = row if isinstance(row, Refusal) else _stored_amount(row, given.amount)
+    if isinstance(row, Refusal) or isinstance(amount, Refusal):
         return None
-    left = (row["settled_amount"] or 0) - (row["refunded_amount"] or 0)
-    return _moved(row, _stored_amount(row, given.amount), left)
+    if amount is not None:
+        return Moved(_kind(row), amount)
+    left = row["settled_amount"] - row["refunded_amount"]
+    stated = exact_credits(left) if row["funding"] == Funding.CREDITS else Decimal(left)
+    return Moved(_kind(row), left, {"amount": stated})
 
 
-def _moved(row: Row, amount: int | Refusal | None, otherwise: int = 0) -> Moved | None:
-    """What is mistaken moves nothing: the verb itself says so."""
-    if isinstance(amount, Refusal):
-        return None
-    kind = Kind.CREDITS if row["funding"] == Funding.CREDITS else Kind.QUOTA
-    return Moved(kind, otherwise if amount is None else amount)
+def _kind(row: Row) -> Kind:
+    return Kind.CREDITS if row["funding"] == Funding.CREDITS else Kind.QUOTA
 
 
 OPERATIONS = (

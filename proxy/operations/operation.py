@@ -8,10 +8,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from config.roles import Role
 from policies.refusals import Reason, Refusal, invalid_request
@@ -29,10 +30,22 @@ Answer = dict[str, Any]
 """What JSON can say: texts, numbers, lists, mappings. Credits are numbers of credits, moments ISO 8601 in UTC."""
 
 
+MAX_EXPONENT = 30
+"""Of ten, in a number of a body: beyond what any argument may be, and short enough to be written out."""
+
+
 class Arguments(BaseModel):
     """The arguments of a verb. They arrive as texts from a command line or a query, and as JSON from a body."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_endless(cls, value: object) -> object:
+        """Whether 1e-30000000 is whole, Pydantic asks with all its digits: minutes, in which nobody else is served."""
+        if isinstance(value, Decimal) and abs(value.adjusted()) > MAX_EXPONENT:
+            raise ValueError(f"expected a number with an exponent of at most {MAX_EXPONENT}")
+        return value
 
 
 Given = TypeVar("Given", bound=Arguments)
@@ -109,8 +122,11 @@ class Operation(Generic[Given]):
             return self.arguments.model_validate(given)
         except ValidationError as error:
             details = error.errors(include_url=False)
-            wrong = "; ".join(f"{'.'.join(map(str, detail['loc']))}: {_told(detail['msg'])}" for detail in details)
-            return invalid_request(wrong, str(details[0]["loc"][0]), f"Example: farebox {self.example}")
+            # Without a place: a name that is no text, such as half of a surrogate pair.
+            places = [[str(part) for part in detail["loc"]] or ["body"] for detail in details]
+            told = zip(places, details, strict=True)
+            wrong = "; ".join(f"{'.'.join(place)}: {_told(detail['msg'])}" for place, detail in told)
+            return invalid_request(wrong, places[0][0], f"Example: farebox {self.example}")
 
     async def perform(self, desk: Desk, arguments: Given) -> Answer | Refusal:
         """Do it, if whoever stands at the desk may. What changes something is in the audit log, with its actor, whether
@@ -121,6 +137,7 @@ class Operation(Generic[Given]):
         if refusal is None and self.moves is not None and desk.role is not Role.OWNER:
             moved = await self.moves(desk, arguments)
             refusal = None if moved is None else ceiling_refusal(moved, desk)
+            arguments = arguments if moved is None else arguments.model_copy(update=moved.stated)
         if refusal is None and not self.changes:
             answer = await self.run(desk, arguments)
             return without(answer, self.personal) if desk.role is Role.VIEWER and isinstance(answer, dict) else answer

@@ -11,7 +11,7 @@ from policies.refusals import Refusal
 from policies.subscription import NotPossible
 from policies.terms import MAX_AMOUNT
 from proxy.operations.arguments import Cursor, Limit, Name
-from proxy.operations.authority import Kind, Moved
+from proxy.operations.authority import Kind, Moved, most
 from proxy.operations.naming import named_account
 from proxy.operations.operation import Answer, Desk, Operation
 from proxy.operations.subscription_answers import OneAccount, not_possible, payment_answer, subscription_answer
@@ -33,13 +33,13 @@ async def confirm(desk: Desk, given: Confirm) -> Answer | Refusal:
         return account
     key = given.key or f"operator:{id_text(desk.store.ids.next())}"
     arguments = (account.account_id, key, given.amount, desk.actor, desk.now())
-    write = desk.store.database.write
+    write, at_most = desk.store.database.write, most(Kind.PAYMENT, desk)
     try:
         try:
-            confirmed = await write(subscriptions.confirm, *arguments)
+            confirmed = await write(subscriptions.confirm, *arguments, at_most=at_most)
         except AlreadyExists:
             # The key was used for another account at this very moment: it is there now, and will be told.
-            confirmed = await write(subscriptions.confirm, *arguments)
+            confirmed = await write(subscriptions.confirm, *arguments, at_most=at_most)
     except NotPossible as error:
         return not_possible(error, given.account)
     return {
@@ -51,6 +51,7 @@ async def confirm(desk: Desk, given: Confirm) -> Answer | Refusal:
 
 
 async def confirm_moves(desk: Desk, given: Confirm) -> Moved | None:
+    """Without an amount it is what is due now; should more be due by then, the store refuses it."""
     if given.amount is not None:
         return Moved(Kind.PAYMENT, given.amount)
     account = await named_account(desk.store, given.account)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from config.findings import did_you_mean
@@ -10,7 +11,7 @@ from policies.callers import Account, Caller
 from policies.evaluate import Allow, Ask, Quote, evaluate, situation_of
 from policies.pricing import to_credits
 from policies.recorded import kept_subscription
-from policies.refusals import Refusal
+from policies.refusals import Refusal, invalid_request, iso
 from policies.rulebook import Rulebook
 from policies.terms import Credential, Funding
 from proxy.operations import policy_history
@@ -21,6 +22,9 @@ from proxy.operations.operation import Answer, Arguments, Desk, Operation, not_f
 from proxy.operations.trials import try_entries
 from store import api_keys, reports
 from store.quota_reports import fair_use_now, windows_now
+
+AHEAD = timedelta(days=3660)
+"""How far ahead is answered for: a subscription is followed there period by period, in the time of everybody else."""
 
 
 class Explain(Arguments):
@@ -33,12 +37,14 @@ class Explain(Arguments):
     route: Name | None = None
     """The route of the request, by its id; without it, whatever routes there are."""
     at: Moment | None = None
-    """The moment of the request; without it, now."""
+    """The moment of the request, at most ten years ahead; without it, now."""
     key: Name | None = None
     """Ask with this API key of the user, by its id, instead of with a token."""
 
 
 async def explain(desk: Desk, given: Explain) -> Answer | Refusal:
+    if given.at is not None and given.at > desk.now() + AHEAD:
+        return invalid_request(f"{iso(given.at)} is too far away; expected at most ten years ahead", "at")
     caller = await _caller(desk, given)
     if isinstance(caller, Refusal):
         return caller

@@ -90,6 +90,9 @@ TAMPERED = {
     "audit_entries",
     "INSERT INTO audit_entries (id, at, actor, place, operation, arguments) "
     "VALUES (999999999, 0, 'eve', '', 'x', '{{}}')": "1 of audit_entries have no link",
+    "INSERT INTO audit_entries (id, at, actor, place, operation, arguments) "
+    "VALUES (-1, 0, 'eve', '', 'x', '{{}}')": "1 of audit_entries have no link",
+    "INSERT INTO audit_outcomes (entry_id, at, outcome) VALUES (0, 0, 'done')": "1 of audit_outcomes have no link",
 }
 
 
@@ -125,6 +128,32 @@ async def test_retention_leaves_the_chain_whole(database: Database) -> None:
     assert (found.breaches, found.dropped, found.rows, found.older) == ([], 4, 4, 0)
     await behind_their_back(database, f"DELETE FROM audit_outcomes WHERE entry_id = {numbers[2]}")
     assert (await verified(database)).breaches == [f"the outcome of number {numbers[2]} is missing"]
+
+
+async def test_a_cut_covers_no_gap(database: Database) -> None:
+    """Whoever puts one on record, to take an entry or its outcome out of the middle, has to take all before it too."""
+    first, second, third, _ = await note(database, 4)
+
+    def take(connection: Connection) -> None:
+        connection.execute(sa.text(f"INSERT INTO audit_cuts (through, at) VALUES ({third}, 0)"))
+        connection.execute(sa.text(f"DELETE FROM audit_outcomes WHERE entry_id IN ({second}, {third})"))
+        connection.execute(sa.text(f"DELETE FROM audit_entries WHERE id = {second}"))
+
+    await database.write(take)
+    found = await verified(database)
+    assert (first, found.dropped) == (second - 1, 0)
+    assert found.breaches == [f"the entry of number {second} is missing", f"the outcome of number {second} is missing",
+                              f"the outcome of number {third} is missing"]  # fmt: skip
+
+
+async def test_retention_leaves_no_gap(database: Database) -> None:
+    """Also where a clock was ahead: what is behind a younger entry waits for it."""
+    for days in (0, 5, 1):
+        await database.write(audit.note, GRANT, Result(Outcome.DONE), NOON + days * DAY)
+    assert await database.write(audit.drop_before, NOON + 3 * DAY, 9, NOON + 9 * DAY) == 1
+    assert (await verified(database)).breaches == []
+    assert await database.write(audit.drop_before, NOON + 6 * DAY, 9, NOON + 9 * DAY) == 2
+    assert (await verified(database)).breaches == []
 
 
 async def test_several_processes_add_to_one_chain(database: Database, database_url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -43,6 +44,16 @@ def test_any_arguments_are_read_or_refused(operation: object, data: st.DataObjec
         if isinstance(value, int | Decimal) and not isinstance(value, bool):
             assert 0 <= value < max(2**63, MAX_AMOUNT)
     assert getattr(read, "limit", 1) <= MAX_PAGE
+
+
+@pytest.mark.parametrize("number", ["1e5000", "-1e5000", "1e-5000", "0e5000"])
+def test_no_argument_is_a_number_without_end(number: str) -> None:
+    """Refused by its exponent: whoever writes it out, to see whether it is whole, takes minutes for a few letters."""
+    for operation in OPERATIONS:
+        for name in operation.arguments.model_fields:
+            read = operation.read({name: Decimal(number)})
+            assert isinstance(read, Refusal)
+            assert f"{name}: expected a number with an exponent of at most 30" in read.error
 
 
 def test_every_verb_is_named_once() -> None:

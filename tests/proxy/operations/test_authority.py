@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 from decimal import Decimal
 
 import pytest
 
 from config.roles import Role
-from policies.refusals import Reason
+from policies.refusals import Reason, Refusal
 from policies.terms import MICRO, Funding
+from proxy.operations import auditing
 from proxy.operations.authority import without
 from proxy.operations.operation import Desk, Operation
 from proxy.operations.table import OPERATIONS
+from store.audit import Act
 from store.ids import parse_id
+from store.opening import Store
 from tests.proxy.operations.desk import Counter
 
 
@@ -57,6 +63,73 @@ async def test_a_hold_beyond_the_limit_is_the_owners(counter: Counter) -> None:
     await counter.refused("holds refund", Reason.FORBIDDEN, id=held, amount=6)
     _as(counter, Role.OWNER)
     assert (await counter.do("holds refund", id=held))["refunded"] == 6
+
+
+async def test_what_is_not_charged_is_given_back(counter: Counter) -> None:
+    """To settle a hold for nothing, or for next to nothing, is to release it: above the limit that is the owner's."""
+    await counter.do("accounts create", user="ana", credits=100)
+    held = await counter.reserve("ana", 20 * MICRO)
+    _as(counter, Role.OPERATOR, credits=Decimal(10))
+    for amount in (0, "0.000001", "9.999999"):
+        await counter.refused("holds settle", Reason.FORBIDDEN, id=held, amount=amount)
+    assert (await counter.do("credits balance", account="ana"))["held"] == 20
+
+
+def _meanwhile(monkeypatch: pytest.MonkeyPatch, do: Callable[[], Awaitable[object]]) -> None:
+    """Let something happen once, between the judgement of the next change and the change."""
+    audited, others = auditing.audited, [do]
+
+    @asynccontextmanager
+    async def later(store: Store, act: Act) -> AsyncIterator[auditing.Entry]:
+        while others:
+            await others.pop()()
+        async with audited(store, act) as entry:
+            yield entry
+
+    monkeypatch.setattr(auditing, "audited", later)
+
+
+async def test_a_refund_is_of_what_was_judged(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the request ends at that moment: what it has cost by then was not asked about."""
+    await counter.do("accounts create", user="ana", credits=100)
+    held = await counter.reserve("ana", 20 * MICRO)
+    hold_id = parse_id(held)
+    assert hold_id is not None
+    _as(counter, Role.OPERATOR, credits=Decimal(10))
+    _meanwhile(monkeypatch, lambda: counter.settle(hold_id, "ana"))
+    await counter.try_to("holds refund", id=held)
+    assert (await counter.do("credits balance", account="ana"))["available"] == 80
+    await counter.refused("holds refund", Reason.FORBIDDEN, id=held)
+
+
+async def test_a_payment_is_within_the_limit_when_it_is_booked(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when a dearer plan is asked for at that moment: the store compares once more. An owner has no limit."""
+    await counter.do("accounts create", user="ana", credits=0)
+    dear = {"account": "ana", "plan": "enterprise-monthly"}
+    _as(counter, Role.OPERATOR, payment=1000)
+    _meanwhile(monkeypatch, lambda: counter.do("subscriptions subscribe", **dear))
+    refused = await counter.refused("subscriptions confirm", Reason.CONFLICT, account="ana")
+    assert refused.error.endswith("are due, and at most 1000 may be confirmed")
+    assert (await counter.do("subscriptions payments", account="ana"))["payments"] == []
+    _as(counter, Role.OWNER, payment=1000)
+    await counter.do("subscriptions confirm", account="ana")
+
+
+async def test_many_at_once_are_within_the_limit_of_a_day(counter_anywhere: Counter) -> None:
+    """As many as fit are done, however many ask at the same moment; and each has its entry in the audit log."""
+    counter = counter_anywhere
+    await counter.do("accounts create", user="ana", credits=0)
+    _as(counter, Role.OPERATOR, credits=Decimal(10), credits_per_day=Decimal(35))
+    answers = await asyncio.gather(*(counter.try_to("credits grant", account="ana", credits=10) for _ in range(12)))
+    refusals = [answer for answer in answers if isinstance(answer, Refusal)]
+    # Who is refused counts until that is written down, so fewer than fit may be done; never more.
+    granted = len(answers) - len(refusals)
+    assert 1 <= granted <= 3
+    assert {refusal.fields["limit"] for refusal in refusals} == {"admin.limits.credits_per_day"}
+    assert (await counter.do("credits balance", account="ana"))["posted"] == 10 * granted
+    assert len((await counter.do("audit list", actor="otto", operation="credits grant"))["entries"]) == 12
 
 
 async def test_quota_has_a_limit_of_its_own(counter: Counter) -> None:

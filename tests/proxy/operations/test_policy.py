@@ -179,3 +179,13 @@ async def test_an_explanation_may_be_about_one_request(counter: Counter, ana: st
     answer = await counter.do("policy explain", user=ana, model="video-generator:wan2.2", at="2026-01-17T12:00:00Z")
     assert answer["tier_because"].startswith("no subscription")
     assert (answer["rules"][0]["mode"], answer["passes"]) == ("enforce", True)
+
+
+async def test_an_explanation_does_not_look_beyond_all_calendars(counter: Counter, ana: str) -> None:
+    """A subscription without end is followed period by period, which holds up everybody: ten years are enough."""
+    await counter.do("subscriptions subscribe", account=ana, plan="free-forever")
+    asked = {"user": ana, "model": "video-generator:wan2.2"}
+    for at in ("2036-02-01", "9999-12-31T23:59:59Z"):
+        assert (await counter.refused("policy explain", Reason.INVALID_REQUEST, **asked, at=at)).fields["field"] == "at"
+    told = await counter.do("policy explain", **asked, at="2036-01-01")
+    assert told["tier_because"].startswith("the plan free-forever, active until 2036-01-15")
