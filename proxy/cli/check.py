@@ -122,13 +122,14 @@ def _settings(config: Path, report: Report) -> LoadedSettings | None:
         report.findings += error.findings
         report.add("settings", f"{len(error.findings)} findings")
         return None
+    from config import job_doubts
     from proxy import installation
     from proxy.identity import jwks, keys
     from proxy.management.endpoints import findings_of
     from proxy.upstream import trust
 
     report.findings += [*findings_of(settings), *trust.findings_of(settings)]
-    report.findings += [*keys.findings_of(settings), *jwks.findings_of(settings)]
+    report.findings += [*keys.findings_of(settings), *jwks.findings_of(settings), *job_doubts.findings_of(settings)]
     for trouble in installation.troubles(settings.values.http_parser):
         report.findings.append(settings.source.finding(("http_parser",), "installation", trouble))
     folder = settings.archive_folder

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from config import job_doubts
 from config.findings import InvalidDocument
 from config.settings import load_settings
 
@@ -142,3 +143,28 @@ def test_a_usage_stands_in_the_status(tmp_path: Path, told: str, found: str) -> 
     """A callback has no answer of its own, and no stream of events."""
     (finding,) = _findings(tmp_path, JOB, f"{POLL}, id: {{path: id}}, {told}")
     assert found in finding
+
+
+@pytest.mark.parametrize(
+    ("job", "route", "warned"),
+    [
+        (JOB, "", True),
+        (f"{JOB}, on_deadline: quote", "", False),
+        (JOB, "on_late: charge, ", False),
+        (WATCH, "", False),
+        (f"{JOB}, callback: {{status: {{json: /status}}, completed: done}}", "", False),
+        # Who writes the default down means it.
+        (f"{JOB}, on_deadline: release", "", False),
+    ],
+)
+def test_a_job_that_is_free_for_the_patient_is_doubtful(tmp_path: Path, job: str, route: str, warned: bool) -> None:
+    """Nothing ends it but its client, and then the deadline gives it away: a warning at the job, and no error."""
+    callbacks = 'callbacks: {url: "http://127.0.0.1:8080", secret: "%s"}' % ("c" * 32)
+    text = f"""{BEFORE % APP}{callbacks}
+routes:
+  - {{id: start, match: POST /jobs, upstream: up, app: a, model: {{const: m}}, {route}job: {{{job}}}}}
+  - {{id: job, match: "GET /jobs/{{id}}", upstream: up, access: account, poll: {{{POLL}, id: {{path: id}}}}}}
+"""
+    (tmp_path / "farebox.yaml").write_text(text)
+    found = job_doubts.findings_of(load_settings(tmp_path / "farebox.yaml", {"SECRET": "x" * 32}))
+    assert [(one.line, one.code, one.severity) for one in found] == [(6, "unwatched-job", "warning")] * warned

@@ -106,6 +106,16 @@ def test_a_missing_archive_folder_is_a_finding(bare: Console) -> None:
     assert bare.json("check")["ok"] is True
 
 
+def test_a_job_that_nobody_watches_is_a_warning(bare: Console) -> None:
+    """It fails a check with --strict alone."""
+    late = "id: late, match: POST /late, upstream: backend, app: chat, model: {const: m}"
+    job = f"routes: [{{{late}, job: {{id: {{json: /id}}, deadline: 1h}}}}, "
+    bare.config.write_text(bare.config.read_text().replace("routes: [", job))
+    result = bare.run("check")
+    assert "warning: unwatched-job: whoever asks for this job only after its deadline" in result.stderr
+    assert (result.exit_code, bare.run("check", "--strict").exit_code) == (0, 1)
+
+
 def test_a_candidate_is_checked_like_the_policy(bare: Console) -> None:
     """Its findings are told before it is asked for the first time."""
     (bare.folder / "next").mkdir()
